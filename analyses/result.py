@@ -1,7 +1,7 @@
 """What an analysis returns: findings as data, with figures and tables as evidence."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -151,6 +151,11 @@ class Figure:
     narrow: "Callable[[], Drawing] | None" = None
     slider: Slider | None = None
     length: Length = Length.STANDARD
+
+    @property
+    def for_phones(self) -> "Figure | None":
+        """The same figure for the width of a phone; None if this one serves there too."""
+        return replace(self, draw=self.narrow, narrow=None) if self.narrow else None
 
     def __repr__(self) -> str:
         return f"Figure({self.key!r}, {self.title!r})"

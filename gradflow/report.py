@@ -294,6 +294,7 @@ def _write(
     from reports.html.vega import begin  # noqa: PLC0415
     from reports.terminal import answer_text, print_text, sections_text  # noqa: PLC0415
 
+    _keep_to_small_pages()
     if any(one.name == "html" for one in formats):
         begin()
     report = make_report(
@@ -306,6 +307,17 @@ def _write(
     print_text(answer_text(report.shown))
     print(*written, sep="\n")
     return report, written
+
+
+def _keep_to_small_pages() -> None:
+    """Let Arrow take its memory from the system's own allocator.
+
+    By default it takes huge pages, gives them back and takes them again, table by table: on a
+    virtual machine the kernel then fills pages for a tenth of the time of a report.
+    """
+    import pyarrow  # noqa: PLC0415 - slow to load
+
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
 
 def _checks(options: Options) -> "Checks | None":

@@ -11,10 +11,12 @@ from pathlib import Path
 from analyses.registry import Outcome, run_all
 from analyses.result import Length
 from analyses.showing.drawing_ahead import DrawingAhead
+from analyses.showing.working_ahead import WorkAhead
 from gradflow.errors import RunError, printable
 from gradflow.runs.format.files import make_folder, write_atomically
 from gradflow.runs.reading.run import Experiment
 from reports.document.builder import build_document
+from reports.document.explorer_ahead import ExplorerAhead
 from reports.document.selection import figures_shown
 from reports.formats import Format, Report
 from reports.languages.catalogue import ENGLISH, catalogue_of
@@ -57,8 +59,8 @@ def make_report(
         paper: the paper of formats with pages, a4 or letter.
         folder: where the report is to be written, for its links; by default in the experiment.
         length: how much of it is shown; figures that are not shown are not drawn.
-        processes: how many processes draw figures beside this one, which they are forked from; None
-            for as many as processors are free.
+        processes: how many processes draw figures and build the explorer beside this one, which
+            they are forked from; None for as many as processors are free.
         language: the code of the report's language.
 
     Raises `ConfigurationError` if `only` names an unknown analysis or `language` has no catalogue,
@@ -68,10 +70,20 @@ def make_report(
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
     matplotlib.use("Agg")  # draws without opening windows
-    with DrawingAhead(processes) as drawing:
-        outcomes = run_all(experiment, only, lambda one: drawing.add(figures_shown(one, length)))
+    with WorkAhead(processes) as ahead:
+        drawing = DrawingAhead(ahead)
+        explorer = ExplorerAhead(experiment, ahead)
+
+        def prepare(outcome: Outcome) -> None:
+            if length > Length.SUMMARY:
+                explorer.prepare()
+            drawing.add(figures_shown(outcome, length))
+
+        outcomes = run_all(experiment, only, prepare)
         longer = _longer_page(folder or experiment.folder, only, length)
-        document = build_document(experiment, outcomes, folder, drawing.picture, length, longer)
+        document = build_document(
+            experiment, outcomes, folder, drawing.picture, length, longer, explorer.element
+        )
     return Report(experiment, outcomes, document, paper, language)
 
 

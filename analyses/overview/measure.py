@@ -10,7 +10,7 @@ from analyses.accuracy.learning_curves import curves_of
 from analyses.gradients.profile import factor_over_depth, gradient_profile
 from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
-from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
+from analyses.reading.predictions import accuracy_by_epoch, right_images
 from analyses.reading.runs import seed_label
 from analyses.statistics.basics.ranks import false_discovery_adjusted
 from analyses.statistics.proportions import paired_change
@@ -98,12 +98,12 @@ def _curves(runs: list[Run], predicted: list[Run], false_discovery_rate: float) 
         scalars = curves_of(run).rename(columns={"val_accuracy": "accuracy"})
         if run in predicted:
             # The accuracy on distinct images, which the jumps use too.
-            right = correctness(predictions_of(run))
+            right = right_images(run)
             own = accuracy_by_epoch(right).astype(float)
             kept = scalars.drop(columns=["accuracy", "images"], errors="ignore")
             scalars = kept.merge(own, on="epoch", how="outer")
             if len(run.recalibration):
-                again = correctness(predictions_of(run, "recalibration"))
+                again = right_images(run, "recalibration")
                 fresh = accuracy_by_epoch(again)[["epoch", "accuracy"]]
                 fresh = fresh.rename(columns={"accuracy": "fresh"}).astype(float)
                 fresh["p_value"] = fresh["epoch"].map(_p_values(right, again))
@@ -121,9 +121,11 @@ def _curves(runs: list[Run], predicted: list[Run], false_discovery_rate: float) 
 def _p_values(right: pd.DataFrame, again: pd.DataFrame) -> dict[float, float]:
     """McNemar's p-value of the difference between both kinds of statistics, by common epoch."""
     images = right.columns.intersection(again.columns)
+    epochs = right.index.intersection(again.index)
+    sides = [one.loc[epochs, images].to_numpy() for one in (right, again)]
     return {
-        float(epoch): paired_change(right.loc[epoch, images], again.loc[epoch, images]).p_value
-        for epoch in right.index.intersection(again.index)
+        float(epoch): paired_change(*pair).p_value
+        for epoch, *pair in zip(epochs, *sides, strict=True)
     }
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analyses.reading.once import once_per_run
+from analyses.reading.once import once_per, once_per_run
 from analyses.registry import NotApplicableError
 from gradflow.conditions.depth import MIN_LAYERS, log_factors
 from gradflow.runs.reading.run import Run
@@ -51,17 +52,38 @@ def pivot_by_step(
 ) -> pd.DataFrame:
     """One row per (epoch, step), one column per name, in the order of `names`."""
     known = pd.Index(names).unique()
-    codes, found = pd.factorize(frame[key])
+    codes, found = names_of(frame, key)
     places = np.append(known.get_indexer(found), -1)[codes]  # -1 for other and missing names
     rows = places >= 0
-    steps = frame.loc[rows, ["epoch", "step"]]
-    by_step = steps.groupby(["epoch", "step"], sort=True, dropna=False)
-    values = np.full((len(known), by_step.ngroups), np.nan)
+    step_of_row, steps = steps_of(frame)
+    step_of_row = step_of_row[rows]
+    present = np.zeros(len(steps), dtype=bool)
+    present[step_of_row] = True
+    values = np.full((len(known), int(present.sum())), np.nan)
     # Of several values for one place the last one stays.
-    values[places[rows], by_step.ngroup().to_numpy()] = frame[quantity].to_numpy(float)[rows]
-    index = by_step.size().index
-    table = pd.DataFrame(values.T, index=index, columns=known.rename(key))
+    columns = (present.cumsum() - 1)[step_of_row]
+    values[places[rows], columns] = frame[quantity].to_numpy(float)[rows]
+    table = pd.DataFrame(values.T, index=steps[present], columns=known.rename(key))
     return table.reindex(columns=list(names))
+
+
+@once_per
+def names_of(frame: pd.DataFrame, key: str) -> tuple[NDArray[np.int64], pd.Index]:
+    """The place of each row's name in the column `key`, -1 if it is missing, and these names."""
+    codes, names = pd.factorize(frame[key])
+    return codes, names
+
+
+@once_per
+def steps_of(frame: pd.DataFrame) -> tuple[NDArray[np.int64], pd.Index]:
+    """The place of each row's step, and all steps as (epoch, step), ascending."""
+    keys = frame[["epoch", "step"]]
+    # A step has many rows one after another: one of them is looked at.
+    epoch, step = keys["epoch"].to_numpy(), keys["step"].to_numpy()
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = (epoch[1:] != epoch[:-1]) | (step[1:] != step[:-1])
+    by_step = keys[first].groupby(["epoch", "step"], sort=True, dropna=False)
+    return by_step.ngroup().to_numpy()[first.cumsum() - 1], by_step.size().index
 
 
 def logarithm(values: pd.DataFrame) -> pd.DataFrame:
@@ -83,13 +105,14 @@ def layer_gradients(run: Run) -> LayerGradients:
             f"{run.name} has {len(layers)} convolutions or linear layers in its table of layers; "
             "a profile over depth needs at least two"
         )
-    own = run.gradients[run.gradients["layer"].isin(layers["layer"])]
-    norms = pivot_by_step(own, "norm", layers["layer"])
+    rows = run.gradients
+    norms = pivot_by_step(rows, "norm", layers["layer"])
     if norms.empty:
         raise NotApplicableError(
             f"{run.name} recorded no gradient at a convolution or linear layer"
         )
-    flagged = own[(own["nonfinite"] > 0) | np.isinf(own["norm"].astype(float))]
+    flagged = rows[(rows["nonfinite"] > 0) | np.isinf(rows["norm"].astype(float))]
+    flagged = flagged[flagged["layer"].isin(layers["layer"])]
     slopes = log_factors(
         logarithm(norms).to_numpy(),
         layers["depth"].to_numpy(dtype=float),

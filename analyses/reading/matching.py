@@ -6,6 +6,7 @@ difference in data or training would look like a difference between networks.
 
 import pandas as pd
 
+from analyses.reading.once import once_per_run
 from analyses.reading.options import configuration_differences
 from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Run
@@ -44,6 +45,7 @@ def same_images(first: Run, second: Run) -> bool:
     return True
 
 
+@once_per_run
 def _identities(run: Run) -> pd.DataFrame:
     """Fingerprint, name and target of each image, as far as recorded, by its number."""
     images = run.images.drop_duplicates("image").set_index("image")

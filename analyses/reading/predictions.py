@@ -51,6 +51,16 @@ def correctness(table: pd.DataFrame) -> pd.DataFrame:
     return wide.dropna(axis=1).astype(bool).sort_index()
 
 
+def right_images(run: Run, table: str = "predictions") -> pd.DataFrame:
+    """`correctness` of the distinct images in `table` of `run`; nobody may change it."""
+    return _right_images(run, table)
+
+
+@once_per_run
+def _right_images(run: Run, table: str) -> pd.DataFrame:
+    return correctness(predictions_of(run, table))
+
+
 def accuracy_by_epoch(right: pd.DataFrame) -> pd.DataFrame:
     """Accuracy with its Wilson 95 % interval: columns epoch, accuracy, low, high, images."""
     images = right.shape[1]

@@ -16,7 +16,7 @@ from analyses.accuracy.difference import (
     split_by_length,
 )
 from analyses.reading.pairs import NetworkPair, runs_of_same_seed
-from analyses.reading.predictions import correctness, predictions_of
+from analyses.reading.predictions import right_images
 from analyses.skips.lesions import LESIONS, cost_difference, lesions_of
 from analyses.skips.scaling import SKIP_SCALES, scaling_response
 from analyses.statistics import Array
@@ -100,7 +100,7 @@ def _gaps(plain: Run, residual: Run) -> tuple[Array, Array] | None:
     for table in ("predictions", "recalibration"):
         if not all(len(run.table(table)) for run in (plain, residual)):
             return None
-        sides += [correctness(predictions_of(run, table)) for run in (plain, residual)]
+        sides += [right_images(run, table) for run in (plain, residual)]
     epochs, images = sides[0].index, sides[0].columns
     for side in sides[1:]:
         epochs, images = epochs.intersection(side.index), images.intersection(side.columns)
@@ -113,7 +113,7 @@ def _gaps(plain: Run, residual: Run) -> tuple[Array, Array] | None:
 def last_accuracy(run: Run) -> float:
     """Validation accuracy at the last epoch; NaN if it was not recorded."""
     if len(run.predictions):
-        right = correctness(predictions_of(run))
+        right = right_images(run)
         return float(right.iloc[-1].mean()) if right.size else float("nan")
     if "val_accuracy" in run.epochs.columns:
         scores: pd.Series = run.epochs["val_accuracy"].dropna()

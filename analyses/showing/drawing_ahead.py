@@ -1,186 +1,34 @@
-"""Draws figures in processes of their own, while this one goes on with other work.
+"""Draws the figures of a report ahead of the place where they are shown."""
 
-A process is forked when figures wait and none draws: it has the data of the figures already, and
-sends back pictures. Whoever is free, this process too, claims the next figure from a pipe that
-holds a byte for each. Pictures do not depend on who draws them.
-"""
-
-import gc
-import os
-import signal
-import sys
-import warnings
 from collections.abc import Iterable
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
 from analyses.showing.drawing import Picture, draw_or_explain
+from analyses.showing.working_ahead import WorkAhead
 
 if TYPE_CHECKING:
     from analyses.result import Figure
 
-# More would wait for each other: a report has some thirty figures, of a quarter of a second each.
-_MOST_PROCESSES = 3
-# In seconds. A forked process could wait for a lock that another thread held at the fork.
-_LONGEST_WAIT = 120
-# A claim is one byte.
-_LARGEST_BATCH = 255
-# New objects before the garbage collector looks for cycles. Figures are full of them, and by
-# default it looks for them several times in each figure.
-_OBJECTS_PER_COLLECTION = 200_000
-
 
 class DrawingAhead:
-    """Draws the figures that `add` was given; use it as a context, which ends the processes.
+    """Draws figures among the pieces of work of `ahead`, in both widths if they have two."""
 
-    `processes` are drawing beside this one; 0 draws every figure when its picture is asked for.
-    """
-
-    def __init__(self, processes: int | None = None) -> None:
-        self._processes = spare_processes() if processes is None else processes
-        self._thresholds = gc.get_threshold()
-        self._waiting: list[Figure] = []
-        self._batch: list[Figure] = []
-        self._claims = -1
-        self._workers: dict[Connection, Any] = {}
-        # By identity: a figure may hold data that cannot be compared. The figure is kept, so that
-        # no other takes its identity.
-        self._drawn: dict[int, tuple[Figure, Picture | str]] = {}
+    def __init__(self, ahead: WorkAhead) -> None:
+        self._ahead = ahead
+        # By identity: a figure may hold data that cannot be compared.
+        self._pieces: dict[int, partial[Picture | str]] = {}
 
     def add(self, figures: "Iterable[Figure]") -> None:
         """Draw `figures` as soon as a process is free."""
-        if self._processes:
-            self._waiting += figures
-            self._collect(0)
-            self._start_if_free()
+        both = [one for figure in figures for one in (figure, figure.for_phones) if one]
+        self._ahead.add(map(self._piece, both))
 
     def picture(self, figure: "Figure") -> Picture | str:
         """The picture of `figure`, or why it could not be drawn; draws others while it waits."""
-        while id(figure) not in self._drawn and self._go_on():
-            pass
-        if id(figure) not in self._drawn:  # never added, or its process was killed
-            self._draw(figure)
-        return self._drawn[id(figure)][1]
+        return self._ahead.result(self._piece(figure))
 
-    def __enter__(self) -> Self:
-        if self._processes:
-            # What was loaded stays, here and in what is forked: nobody need look through it.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(_OBJECTS_PER_COLLECTION, *self._thresholds[1:])
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-        gc.set_threshold(*self._thresholds)
-
-    def _go_on(self) -> bool:
-        """Do one thing that brings the pictures nearer; return whether there was one."""
-        self._collect(0)
-        self._start_if_free()
-        if (place := self._claim()) is not None:
-            self._draw(self._batch[place])
-        elif self._waiting:
-            self._draw(self._waiting.pop())
-        elif self._workers:
-            if not self._collect(_LONGEST_WAIT):
-                self._end()
-        else:
-            return False
-        return True
-
-    def _draw(self, figure: "Figure") -> None:
-        self._keep(figure, draw_or_explain(figure))
-
-    def _keep(self, figure: "Figure", drawn: Picture | str) -> None:
-        self._drawn[id(figure)] = (figure, drawn)
-
-    def _start_if_free(self) -> None:
-        if self._workers or not self._waiting or not self._processes:
-            return
-        if self._claims >= 0:
-            os.close(self._claims)
-        self._batch = self._waiting[:_LARGEST_BATCH]
-        self._waiting = self._waiting[_LARGEST_BATCH:]
-        self._claims, filled = os.pipe()
-        # The last first: a report ends with its largest figures, which nobody should wait for.
-        os.write(filled, bytes(reversed(range(len(self._batch)))))
-        os.close(filled)
-        try:
-            for _ in range(min(self._processes, len(self._batch))):
-                self._fork()
-        except OSError:  # e.g. no memory is left for another process
-            self._processes = 0
-
-    def _fork(self) -> None:
-        reading, writing = get_context("fork").Pipe(duplex=False)
-        worker = get_context("fork").Process(
-            target=_draw_claimed, args=(self._batch, self._claims, writing), daemon=True
-        )
-        with warnings.catch_warnings():
-            # Python warns of threads, such as those of numpy: no drawing needs their locks.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            worker.start()
-        writing.close()  # so that the end of the process ends the pipe
-        self._workers[reading] = worker
-
-    def _claim(self) -> int | None:
-        return _claim(self._claims) if self._claims >= 0 else None
-
-    def _collect(self, seconds: float) -> bool:
-        """Take the pictures that are there, after up to `seconds`; return whether any process
-        sent one or ended."""
-        ready = wait(list(self._workers), seconds) if self._workers else []
-        for one in ready:
-            assert isinstance(one, Connection)
-            try:
-                place, drawn = one.recv()
-                self._keep(self._batch[place], drawn)
-            except (EOFError, OSError):
-                one.close()
-                self._workers.pop(one).join()
-        return bool(ready)
-
-    def _end(self) -> None:
-        """End the processes; what they have not drawn yet is drawn here when it is asked for."""
-        for reading, worker in self._workers.items():
-            worker.kill()
-            worker.join()
-            reading.close()
-        self._workers.clear()
-        if self._claims >= 0:
-            os.close(self._claims)
-        self._claims, self._processes = -1, 0
-
-
-def spare_processes() -> int:
-    """How many processes can draw beside this one; 0 where forking is not safe."""
-    if sys.platform != "linux":
-        return 0
-    return min(len(os.sched_getaffinity(0)) - 1, _MOST_PROCESSES)
-
-
-def _claim(claims: int) -> int | None:
-    """The next figure that nobody has claimed; None if all are."""
-    read = os.read(claims, 1)
-    return read[0] if read else None
-
-
-def _draw_claimed(figures: "list[Figure]", claims: int, results: Connection) -> None:
-    # The process that forked this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_PER_COLLECTION)
-    while (place := _claim(claims)) is not None:
-        try:
-            results.send((place, draw_or_explain(figures[place])))
-        except OSError:  # nobody waits for it any more
-            return
+    def _piece(self, figure: "Figure") -> "partial[Picture | str]":
+        # A picture depends on the function that draws it alone. The piece keeps the function, so
+        # that no other takes its identity.
+        return self._pieces.setdefault(id(figure.draw), partial(draw_or_explain, figure))

@@ -1,8 +1,9 @@
 """Builds the `Document` that all formats render, with every text and number of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import gradflow
@@ -47,6 +48,7 @@ from reports.elements import (
     AnswerSentence,
     Card,
     Document,
+    ExplorerElement,
     FigureElement,
     GlossaryElement,
     Term,
@@ -99,18 +101,21 @@ def build_document(
     picture_of: PictureOf = draw_or_explain,
     length: Length = Length.FULL,
     longer: str = "",
+    explorer_of: Callable[[], ExplorerElement | None] | None = None,
 ) -> Document:
     """Build the report of `experiment` from the outcomes of its analyses.
 
-    `picture_of` draws its figures, those that a report of `length` holds. Links to local files are
-    as seen from `folder`, by default that of the experiment; `longer` is the longer page beside it,
-    to which what this report leaves out is linked.
+    `picture_of` draws its figures, those that a report of `length` holds; `explorer_of` gives its
+    explorer, by default built here. Links to local files are as seen from `folder`, by default that
+    of the experiment; `longer` is the longer page beside it, to which what this report leaves out
+    is linked.
 
     Raises `RunError` if a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
     # First: meanwhile other processes may draw figures.
-    explorer = build_explorer(experiment) if length > Length.SUMMARY else None
+    explorer_of = explorer_of or partial(build_explorer, experiment)
+    explorer = explorer_of() if length > Length.SUMMARY else None
     overview_figure = _overview_figure(outcomes, numbering, picture_of)
     shown = sections_of(outcomes, length)
     targets = anchors_of(outcomes)

@@ -1,7 +1,6 @@
 """Draws each figure once, as the image file that every format shows."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from analyses.result import Figure
 from analyses.showing.drawing import Picture, draw_or_explain
@@ -33,9 +32,8 @@ def draw_figure(
 
 def _narrow(figure: Figure, picture_of: PictureOf) -> Picture | None:
     """The picture for the width of a phone; None if there is none: the other one serves."""
-    if figure.narrow is None:
-        return None
-    drawn = picture_of(replace(figure, draw=figure.narrow, narrow=None))
+    narrow = figure.for_phones
+    drawn = picture_of(narrow) if narrow else ""
     return None if isinstance(drawn, str) else drawn
 
 

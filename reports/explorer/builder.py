@@ -80,6 +80,11 @@ def build_explorer(
     )
 
 
+def is_at_hand(experiment: Experiment) -> bool:
+    """Whether all tables that the explorer shows are in memory already."""
+    return all(run.has_read(group.table) for run in experiment.runs for group in GROUPS)
+
+
 def _fitting_groups(
     experiment: Experiment,
     epochs: list[int],

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
+from analyses.reading.predictions import (
+    accuracy_by_epoch,
+    correctness,
+    predictions_of,
+    right_images,
+)
 from analyses.reading.runs import seed_label
 from analyses.result import Estimate, Verdict
 from analyses.statistics.proportions import wilson_interval
@@ -41,7 +46,7 @@ def best_epoch(run: Run) -> BestEpoch:
     """The epoch of `run` with the highest validation accuracy."""
     epoch = int(correctness(run.predictions).mean(axis=1).idxmax())
     distinct = predictions_of(run)
-    score = accuracy_by_epoch(correctness(distinct)).set_index("epoch").loc[epoch]
+    score = accuracy_by_epoch(right_images(run)).set_index("epoch").loc[epoch]
     rows = distinct[distinct["epoch"] == epoch][["target", "prediction"]].astype(int)
     accuracy, low, high = (float(score[name]) for name in ("accuracy", "low", "high"))
     return BestEpoch(run.network, seed_label(run), epoch, accuracy, low, high, rows)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.reading.pairs import NetworkPair, runs_of_same_seed
-from analyses.reading.predictions import correctness, predictions_of
+from analyses.reading.predictions import right_images
 from analyses.reading.runs import seed_label
 from analyses.statistics import Array
 from analyses.statistics.means import MIN_SEEDS
@@ -167,7 +167,7 @@ def accuracy_difference(matched: list[MatchedRuns], best: bool = False) -> Accur
 def _by_image(plain: Run, residual: Run, table: str) -> MatchedRuns | None:
     if not (len(plain.table(table)) and len(residual.table(table))):
         return None
-    first, second = (correctness(predictions_of(run, table)) for run in (plain, residual))
+    first, second = (right_images(run, table) for run in (plain, residual))
     epochs = first.index.intersection(second.index)
     images = first.columns.intersection(second.columns)
     if not (len(epochs) and len(images)):

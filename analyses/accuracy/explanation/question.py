@@ -30,7 +30,7 @@ from analyses.accuracy.explanation.links import (
 from analyses.accuracy.explanation.measure import MIN_CHANGES_TO_SPLIT, Decomposition, decompose
 from analyses.accuracy.explanation.quantities import epoch_quantities, staleness
 from analyses.accuracy.recalibration import RecalibrationSeries, recalibration_series
-from analyses.reading.predictions import correctness, duplicates_caveat, predictions_of
+from analyses.reading.predictions import duplicates_caveat, right_images
 from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Table
@@ -197,7 +197,7 @@ def _running_alone(one: Run) -> RecalibrationSeries | None:
     """The series of a run without re-estimated statistics: both are the running one."""
     if not len(one.predictions):
         return None
-    right = correctness(predictions_of(one))
+    right = right_images(one)
     if len(right) < 2 or not right.shape[1]:
         return None
     values = right.to_numpy(dtype=float)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analyses.reading.once import once_per_run
-from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
+from analyses.reading.predictions import accuracy_by_epoch, right_images
 from analyses.reading.runs import seed_label
 from analyses.statistics.basics.ranks import false_discovery_adjusted
 from analyses.statistics.proportions import paired_change
@@ -39,10 +39,11 @@ def changes_of_run(run: Run, table: str = "predictions") -> pd.DataFrame:
 
     `table` is predictions, or recalibration for re-estimated batch-norm statistics.
     """
-    right = correctness(predictions_of(run, table))
+    right = right_images(run, table)
+    by_epoch = right.to_numpy()
     rows = []
-    for before, after in zip(right.index[:-1], right.index[1:], strict=True):
-        paired = paired_change(right.loc[before], right.loc[after])
+    for after, *pair in zip(right.index[1:], by_epoch[:-1], by_epoch[1:], strict=True):
+        paired = paired_change(*pair)
         low, high = paired.interval()
         rows.append(
             {
@@ -71,7 +72,7 @@ def changes_of_network(
     if len(changes):
         adjusted = false_discovery_adjusted(changes["p_value"])
         changes = changes.assign(adjusted=adjusted, real=adjusted <= false_discovery_rate)
-    scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
+    scores = [accuracy_by_epoch(right_images(one, table)) for one in runs]
     curves = [score.assign(seed=seed_label(one)) for score, one in zip(scores, runs, strict=True)]
     return NetworkChanges(
         network=network,

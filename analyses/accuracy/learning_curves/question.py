@@ -20,7 +20,7 @@ from analyses.accuracy.learning_curves.reference import (
 from analyses.plotting import panels, theme
 from analyses.reading.balance import SOURCES as SOURCES_ON_BALANCE
 from analyses.reading.balance import balanced_by_epoch, balanced_words
-from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
+from analyses.reading.predictions import accuracy_by_epoch, right_images
 from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Table
@@ -54,7 +54,7 @@ def curves_of(run: Run) -> pd.DataFrame:
     frame = epochs[["epoch", *known]].astype(float)
     if not len(run.predictions):
         return frame
-    right = accuracy_by_epoch(correctness(predictions_of(run)))
+    right = accuracy_by_epoch(right_images(run))
     if "val_accuracy" not in known:
         scores = right.rename(columns={"accuracy": "val_accuracy"})[["epoch", "val_accuracy"]]
         frame = frame.merge(scores.astype(float), on="epoch", how="outer")

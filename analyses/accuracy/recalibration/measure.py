@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyses.reading.predictions import correctness, predictions_of
+from analyses.reading.predictions import right_images
 from analyses.reading.runs import seed_label
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
@@ -55,10 +55,7 @@ def recalibration_series(run: Run) -> RecalibrationSeries | None:
     """Both series of `run` over their common epochs and images; None with fewer than two epochs."""
     if not (len(run.predictions) and len(run.recalibration)):
         return None
-    running, fresh = (
-        correctness(predictions_of(run)),
-        correctness(predictions_of(run, "recalibration")),
-    )
+    running, fresh = right_images(run), right_images(run, "recalibration")
     epochs = running.index.intersection(fresh.index)
     images = running.columns.intersection(fresh.columns)
     if len(epochs) < 2 or not len(images):

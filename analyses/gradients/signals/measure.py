@@ -15,6 +15,7 @@ from gradflow.runs.reading.run import Run
 
 # The signal by depth is that of layers of the first of these roles that the network has.
 SIGNAL_ROLES = ("block", "normalization", "activation", "convolution", "linear")
+_SHOWN = ("channel_squared_mean", "channel_variance", "std")
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,9 @@ def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
     role = next((role for role in SIGNAL_ROLES if role in roles), "")
     depth = runs[0].layers.drop_duplicates("layer").set_index("layer")["depth"]
     chosen = runs[0].layers.loc[runs[0].layers["role"] == role, "layer"]
-    frame = pd.concat([one.activations for one in runs])
-    frame = frame.assign(depth=frame["layer"].map(depth)).replace([np.inf, -np.inf], np.nan)
-    medians = (
-        frame[frame["layer"].isin(chosen)]
-        .groupby(["epoch", "depth"])[["channel_squared_mean", "channel_variance", "std"]]
-        .median()
-    )
+    frame = pd.concat([_rows_of(one, chosen) for one in runs])
+    frame = _with_depth(frame, depth)
+    medians = frame.groupby(["epoch", "depth"])[list(_SHOWN)].median()
     std = medians["std"].unstack("epoch").sort_index()
     first_of_depth = {
         place: name for name, place in reversed(list(depth.loc[depth.index.isin(chosen)].items()))
@@ -89,10 +86,10 @@ def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
         profile=medians.reset_index(),
         std=std,
         bins=depth_bins([str(first_of_depth[place]) for place in std.index]),
-        zeros=_zeros(frame, runs[0].layers),
+        zeros=_zeros(runs, depth),
         dead=_dead_by_epoch(dead),
         dead_last=mean_over_steps([one.to_numpy() for one in last]) if last else None,
-        nonfinite=int(frame["nonfinite"].fillna(0).sum()),
+        nonfinite=sum(int(one.activations["nonfinite"].fillna(0).sum()) for one in runs),
         by_step=_by_step(runs) if all(one.is_own for one in runs) else pd.DataFrame(),
     )
 
@@ -104,10 +101,25 @@ def _by_step(runs: list[Run]) -> pd.DataFrame:
     return depth_bins([str(name) for name in medians.index]).rows(medians)
 
 
-def _zeros(frame: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+def _rows_of(run: Run, layers: pd.Series) -> pd.DataFrame:
+    """The rows of `layers` among the activations, with what is shown of them."""
+    rows = run.activations[["epoch", "layer", *_SHOWN]]
+    return rows[rows["layer"].isin(layers)]
+
+
+def _with_depth(rows: pd.DataFrame, depth: pd.Series) -> pd.DataFrame:
+    """`rows` with the depth of each layer, and nan in place of what is infinite."""
+    known = depth.reindex(rows["layer"]).to_numpy()
+    return rows.assign(depth=known).replace([np.inf, -np.inf], np.nan)
+
+
+def _zeros(runs: list[Run], depth: pd.Series) -> pd.DataFrame:
+    layers = runs[0].layers
     relu = layers.loc[layers["type"].str.contains("ReLU"), "layer"]
-    last = frame[(frame["epoch"] == frame["epoch"].max()) & frame["layer"].isin(relu)]
-    by_depth = last.groupby("depth")["zero_fraction"].mean().dropna()
+    end = max(one.activations["epoch"].max() for one in runs)
+    parts = [one.activations[["epoch", "layer", "zero_fraction"]] for one in runs]
+    last = pd.concat([one[(one["epoch"] == end) & one["layer"].isin(relu)] for one in parts])
+    by_depth = _with_depth(last, depth).groupby("depth")["zero_fraction"].mean().dropna()
     return by_depth.rename("fraction").reset_index()
 
 

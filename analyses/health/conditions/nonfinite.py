@@ -21,10 +21,11 @@ def nonfinite_answer(run: Run) -> Answer:
     """
     if not len(run.activations) and not len(run.gradients):
         return NotAsked("non-finite", "neither activations nor gradients were recorded")
-    first: dict[str, Any] = run.description.get("first_nonfinite") or first_nonfinite(run) or {}
+    counts = _counts(run)
+    first: dict[str, Any] = run.description.get("first_nonfinite") or _first_of(counts) or {}
     recorded = run.activations["step"] if len(run.activations) else run.gradients["step"]
     steps = recorded.nunique()
-    broken = _broken_steps(run)
+    broken = {int(step) for _, rows in counts for step in rows["step"]}
     numbers = np.unique(recorded.to_numpy())
     since = held_since(np.isin(numbers, list(broken)), numbers)
     climb = None if since is None else climb_before(run, since)
@@ -57,25 +58,21 @@ def nonfinite_answer(run: Run) -> Answer:
 def _counts(run: Run) -> list[tuple[str, pd.DataFrame]]:
     """Rows with non-finite values by direction, without gradients of steps that were skipped."""
     skipped = run.steps.loc[run.steps["skipped"].astype(bool), "step"] if len(run.steps) else []
-    gradients = run.gradients[~run.gradients["step"].isin(skipped)]
+    gradients = run.gradients[run.gradients["nonfinite"] > 0]
     return [
         ("forward", run.activations[run.activations["nonfinite"] > 0]),
-        ("backward", gradients[gradients["nonfinite"] > 0]),
+        ("backward", gradients[~gradients["step"].isin(skipped)]),
     ]
 
 
-def _broken_steps(run: Run) -> set[int]:
-    return {int(step) for _, rows in _counts(run) for step in rows["step"]}
-
-
-def first_nonfinite(run: Run) -> dict[str, Any] | None:
-    """The first non-finite value in the tables of `run`: epoch, step, layer, direction; or None.
+def _first_of(counts: list[tuple[str, pd.DataFrame]]) -> dict[str, Any] | None:
+    """The first value among `counts`: epoch, step, layer, direction; None if there is none.
 
     For runs whose description lacks this entry. Within a step the forward pass comes first.
     """
     found = [
         {"direction": direction, **rows.sort_values("step", kind="stable").iloc[0].to_dict()}
-        for direction, rows in _counts(run)
+        for direction, rows in counts
         if len(rows)
     ]
     return min(found, key=lambda entry: int(entry["step"]), default=None)

@@ -256,13 +256,13 @@ def frozen_answer(run: Run) -> Answer:
 def _model_in_evaluation(run: Run) -> Reading | None:
     """The reading of a model whose last steps were in evaluation mode and not recorded for it."""
     steps = run.steps
-    if "mode" not in steps or not len(steps):
+    acts = run.description.get("acts_in_training") or {}
+    if "mode" not in steps or not acts or not (steps["mode"] == "evaluation").any():
         return None
-    recorded = set(run.activations["step"]) if len(run.activations) else set()
+    recorded = run.activations["step"].unique()
     ill = ((steps["mode"] == "evaluation") & ~steps["step"].isin(recorded)).to_numpy(dtype=bool)
     since = held_since(ill, steps["step"].to_numpy(dtype=float))
-    acts = run.description.get("acts_in_training") or {}
-    if since is None or not acts:
+    if since is None:
         return None
     held = steps.loc[steps["step"] >= since]
     what = listing([plural(count, name) for name, count in acts.items()])

@@ -58,7 +58,8 @@ def weight_updates(run: Run) -> pd.DataFrame:
     is_norm = (layers["role"] == "normalization") | layers["type"].str.contains("Norm")
     layers = layers[~is_norm]
     names = (layers["layer"] + ".weight").drop_duplicates()
-    frame = run.parameters[(run.parameters["weight_norm"] > 0) & _had_a_turn(run)]
+    asked = (run.parameters["weight_norm"] > 0) & _had_a_turn(run)
+    frame = run.parameters[["epoch", "step", "parameter", "update_to_weight"]][asked]
     ratios = pivot_by_step(frame, "update_to_weight", names, key="parameter")
     return ratios.dropna(axis=1, how="all")
 
@@ -85,6 +86,8 @@ def whole_updates(run: Run) -> pd.Series:
 def _had_a_turn(run: Run) -> pd.Series:
     """Whether a row of the table `parameters` is of a parameter that was to be updated."""
     rows = run.parameters
+    if not (rows["update_norm"] == 0).any():  # nothing ever waited
+        return rows["gradient_norm"].notna() | (rows["update_norm"] > 0)
     largest = rows["update_norm"].groupby([rows["epoch"], rows["step"], rows["optimizer"]])
     still = (largest.transform("max") == 0) & (rows["optimizer"] != NO_OPTIMIZER)
     elsewhere = rows["update_norm"].groupby([rows["epoch"], rows["step"]]).transform("max") > 0

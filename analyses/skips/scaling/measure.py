@@ -54,7 +54,7 @@ def scaling_response(network: str, runs: list[Run]) -> ScalingResponse:
     table = pd.concat(parts, ignore_index=True)
     table = table.drop_duplicates(["seed", "scope", "scale"], keep="last")
     table = table.assign(log_ratio=_log_ratio(table))
-    blocks = {str(layer) for run in runs for layer in run.junctions["layer"]}
+    blocks = {str(layer) for run in runs for layer in run.junctions["layer"].unique()}
     rows = [
         {
             "scope": scope,

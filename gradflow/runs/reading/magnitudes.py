@@ -9,7 +9,6 @@ too low. All other results are exact unless stated otherwise.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +138,7 @@ def _all_bins(frame: pd.DataFrame) -> tuple[Integers, Integers, Integers]:
     """
     sizes = np.fromiter(map(len, frame.counts), dtype=np.int64, count=len(frame))
     total = int(sizes.sum())
-    counts = np.fromiter(chain.from_iterable(frame.counts), dtype=np.int64, count=total)
+    counts = np.concatenate([[], *frame.counts]).astype(np.int64)
     rows = np.repeat(np.arange(len(frame)), sizes)
     places = np.arange(total) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     lowest = frame.lowest_exponent.astype("float64").to_numpy()[rows]

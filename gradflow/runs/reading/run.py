@@ -11,17 +11,17 @@ import pyarrow as pa
 
 from gradflow.errors import RunError, printable
 from gradflow.runs.format.description import read_description
-from gradflow.runs.format.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
+from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE
 from gradflow.runs.format.limits import (
     TooLargeError,
     require_inside,
-    require_memory,
     require_valid_path,
 )
 from gradflow.runs.format.manifest import Manifest, read_manifest
-from gradflow.runs.format.parts import Part, parts_of
+from gradflow.runs.format.parts import Part
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.part import read_layer, read_part
+from gradflow.runs.reading.parts import read_parts
 
 _ATTEMPTS = 3
 # Options of `train_and_trace` since its first version: it records all of its options.
@@ -171,6 +171,10 @@ class Run:
             self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
         return self._tables[name]
 
+    def has_read(self, name: str) -> bool:
+        """Whether the table `name` is in memory already."""
+        return name in self._tables
+
     def arrow(self, name: str) -> pa.Table:
         """The table `name` as it was recorded, in which a missing value is null and nan is nan.
 
@@ -205,7 +209,7 @@ class Run:
                 raise RunError(f"the run folder {self.folder} is no longer there: it was removed")
             manifest = read_manifest(self.folder)
             try:
-                return list(_within_memory(read(manifest, part) for part in _parts(manifest, name)))
+                return read_parts(manifest, name, read)
             except TooLargeError:
                 raise
             except RunError:
@@ -290,22 +294,6 @@ def open_experiment(folder: str | Path) -> Experiment:
     if not started:
         raise RunError(f"the experiment in {folder} has no run yet: train it first")
     return Experiment(folder, description, tuple(open_run(path) for path in started))
-
-
-def _parts(manifest: Manifest, name: str) -> list[Part]:
-    if name != "layers":
-        return parts_of(manifest, name)
-    path = manifest.folder / LAYERS_FILE
-    return [Part(0, 0, path)] if path.exists() or manifest.lists(path) else []
-
-
-def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """`tables` unchanged; raises `TooLargeError` once they no longer fit into memory."""
-    total = 0
-    for table in tables:
-        total += table.nbytes
-        require_memory("a table of the run", total)
-        yield table
 
 
 def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:

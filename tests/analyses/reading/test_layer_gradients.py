@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from analyses.gradients.profile.measure import factor_over_depth, gradient_profile
-from analyses.reading.layer_gradients import layer_gradients, log_factors, weighted_layers
+from analyses.reading.layer_gradients import (
+    layer_gradients,
+    log_factors,
+    pivot_by_step,
+    weighted_layers,
+)
 from analyses.registry import NotApplicableError
 
 DEPTH = np.arange(1.0, 9.0)
@@ -50,6 +55,18 @@ def test_convolutions_come_first_and_linear_layers_stand_in():
     )
     assert list(weighted_layers(frame)["layer"]) == ["b", "a", "c"]
     assert list(weighted_layers(frame.assign(role="convolution"))["layer"]) == ["b", "a", "c", "d"]
+
+
+def test_the_pivot_has_the_steps_in_which_a_named_layer_was_recorded_and_the_last_of_its_values():
+    rows = [(2, 9, "a", 1.0), (1, 4, "b", 2.0), (1, 4, "a", 3.0), (1, 4, "a", 4.0)]
+    rows += [(1, 7, "other", 5.0), (1, 7, None, 6.0), (2, 9, "c", 7.0)]
+    frame = pd.DataFrame(rows, columns=["epoch", "step", "layer", "norm"])
+    table = pivot_by_step(frame, "norm", pd.Series(["b", "missing", "a", "b"]))
+    assert list(table.index) == [(1, 4), (2, 9)]
+    assert list(table.columns) == ["b", "missing", "a", "b"]
+    np.testing.assert_equal(table.to_numpy(), [[2, np.nan, 4, 2], [np.nan, np.nan, 1, np.nan]])
+    # From the second time on names and steps of the frame are known.
+    assert list(pivot_by_step(frame, "norm", pd.Series(["other"])).index) == [(1, 7)]
 
 
 def test_a_run_gives_back_its_planted_factor_over_the_depth(build):

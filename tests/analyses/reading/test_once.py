@@ -1,10 +1,11 @@
-"""A result is computed once for each run object and arguments, and forgotten with the run."""
+"""A result is computed once for each run or table and arguments, and forgotten with it."""
 
 import gc
 
+import pandas as pd
 import pytest
 
-from analyses.reading.once import once_per_run
+from analyses.reading.once import once_per, once_per_run
 from gradflow.runs.reading.run import Run
 
 
@@ -57,3 +58,17 @@ def test_an_error_is_raised_each_time(tmp_path, counted, computed):
         with pytest.raises(ValueError, match="none"):
             counted(run, "none")
     assert len(computed) == 2
+
+
+def test_a_table_is_looked_at_once_and_its_copy_again(computed):
+    @once_per
+    def rows(table: pd.DataFrame) -> int:
+        computed.append(len(table))
+        return len(table)
+
+    table = pd.DataFrame({"step": [1, 2]})
+    assert rows(table) == rows(table) == 2
+    assert computed == [2]
+    assert rows(table.iloc[:1]) == 1
+    assert rows(table.copy()) == 2
+    assert computed == [2, 1, 2]

@@ -7,6 +7,7 @@ from analyses.reading.predictions import (
     duplicate_images,
     duplicates_caveat,
     predictions_of,
+    right_images,
 )
 
 
@@ -30,6 +31,8 @@ def test_a_copy_of_a_validation_image_is_no_further_observation(build):
     (run,) = experiment.runs
     assert sorted(set(predictions_of(run).image)) == list(range(16))
     assert len(run.predictions) == 40
+    assert list(right_images(run).columns) == list(range(16))
+    assert right_images(run) is right_images(run, "predictions")
     assert duplicates_caveat([run])[0].startswith("4 of the validation images are byte-identical")
 
 
