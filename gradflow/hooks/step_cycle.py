@@ -38,6 +38,7 @@ from gradflow.hooks.state import TracerState
 from gradflow.hooks.store import RecordStore
 from gradflow.hooks.updates.losses import single_number
 from gradflow.hooks.updates.recorder import UpdateRecorder
+from gradflow.hooks.updates.turns import Every
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.writing.run import RunWriter
 
@@ -111,7 +112,7 @@ class StepCycle:
             is_followed=lambda: not is_capturing() and self._steps.wants(self.step + 1),
             on_end=self.end_step,
             is_paused=lambda: self._observer.pauses > 0,
-            every=options.parameters_every,
+            every=Every(options.parameters_every, options.updates_every),
         )
         self.terms = LossTerms(self._model, options, report, processes.count)
         self.terms.keep = self._observer.keep_outputs

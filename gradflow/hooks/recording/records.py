@@ -51,7 +51,8 @@ class StepRecord:
 
     Several forward and backward passes within a step count as one batch. `histograms` says whether
     magnitudes are counted in this step; `loss_share` is the factor of the loss in that of all
-    processes together; `in_turns`, that `parameters` are only those whose turn it was.
+    processes together; `in_turns`, that `parameters` are only those whose turn it was;
+    `updates_in_turns`, that updates are only those of some.
     """
 
     epoch: int
@@ -64,6 +65,7 @@ class StepRecord:
     junctions: Any = field(default_factory=dict)  # of `JunctionRecord`; then a `JunctionTable`
     parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
     in_turns: bool = False
+    updates_in_turns: bool = False
     updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
