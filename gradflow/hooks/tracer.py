@@ -530,8 +530,8 @@ def _telling(
 ) -> "Telling":
     from gradflow.hooks.alerts.telling import Telling  # noqa: PLC0415 - unused, it is not loaded
 
-    tells = processes.is_writer
-    return Telling(alerts, cycle.layer_columns, report, tells=tells, moving=moving)
+    tells, turns = processes.is_writer, cycle.updates.parameters.turns_of_updates
+    return Telling(alerts, cycle.layer_columns, report, tells=tells, moving=moving, turns=turns)
 
 
 def _deliveries(sinks: Any) -> "Deliveries":

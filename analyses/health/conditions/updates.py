@@ -19,6 +19,7 @@ from analyses.health.readings import (
 )
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.reading.once import once_per_run
+from analyses.reading.options import turns_of_updates
 from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number
@@ -73,10 +74,12 @@ def of_an_optimizer(run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
 def whole_updates(run: Run) -> pd.Series:
     """Norm of the update of all weights together over the norm of these, by step.
 
-    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
+    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
+    are measured in turns, those of the weights whose turn it was, over these.
     """
     names = weight_updates(run).columns
     rows = run.parameters[run.parameters["parameter"].isin(names)]
+    rows = rows[rows["update_norm"].notna()]
     squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
     totals = squares.groupby(rows["step"]).sum(min_count=1)
     return np.sqrt(totals["update_norm"] / totals["weight_norm"].where(totals["weight_norm"] > 0))
@@ -88,7 +91,9 @@ def _had_a_turn(run: Run) -> pd.Series:
     largest = rows["update_norm"].groupby([rows["epoch"], rows["step"], rows["optimizer"]])
     still = (largest.transform("max") == 0) & (rows["optimizer"] != NO_OPTIMIZER)
     elsewhere = rows["update_norm"].groupby([rows["epoch"], rows["step"]]).transform("max") > 0
-    moved_at_all = rows["update_norm"].groupby(rows["optimizer"]).transform("max") > 0
+    # If updates have turns, those of an optimizer whose turn it was may never move.
+    owner = rows["optimizer"] if turns_of_updates(run) == 1 else rows["parameter"]
+    moved_at_all = rows["update_norm"].groupby(owner).transform("max") > 0
     waits = still & elsewhere & moved_at_all
     # Weights may move without a gradient, by weight decay or by hand: these rows are kept.
     return ~waits & (rows["gradient_norm"].notna() | (rows["update_norm"] > 0))

@@ -87,6 +87,11 @@ class ParameterRecorder:
         return self._turns.every > 1
 
     @property
+    def turns_of_updates(self) -> int:
+        """After how many recorded steps the update of a parameter is measured again."""
+        return self._copied.every
+
+    @property
     def updates_in_turns(self) -> bool:
         """Whether a step measures the updates of only some of the parameters."""
         return self._copied.every > 1
