@@ -82,7 +82,9 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
     return Reading(
         "overshooting",
         verdict,
-        "third largest update of all weights over their norm",
+        message("third largest update of all weights over their norm")
+        if turns_of_updates(run) == 1
+        else message("third largest update of the weights whose turn it was, over their norm"),
         "",
         float(highest),
         None,

@@ -8,6 +8,7 @@ import pandas as pd
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.conditions.reach import parameter_extremes
 from analyses.health.readings import (
+    MIN_WINDOW,
     Reading,
     WindowMedians,
     held_since,
@@ -106,7 +107,8 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
     while other layers move, it counts as left out of training on purpose. Two cases leave the
     verdict open: a ratio that grows so fast that it would pass the bound in as many further steps
     (a warm-up), and a ratio that fell below the bound only at the end (the end of a learning-rate
-    schedule, or a minimum that was reached).
+    schedule, or a minimum that was reached). If updates are measured in turns, and of a layer too
+    few, it is enough for the answer no that all of them, of all layers, lie above the bound.
     """
     ratios = weight_updates(run)
     if ratios.empty:
@@ -122,7 +124,9 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
     }
     layer = min(found, key=lambda name: _value(found[name]))
     one = found[layer]
-    verdict = verdict_of(one, stalled, above=False)
+    verdict, method = verdict_of(one, stalled, above=False), one.method
+    if one.low is None and _all_above(run, chosen, stalled):
+        verdict, method = Verdict.CONTRADICTED, f"{method}: {_TURNS}"
     was_early = is_beyond(one.early_value, stalled, above=False)
     slow = is_beyond(one.value, stalled, above=False)
     cause = why_stalled(run, layer, stalled, clipped, max_steps) if slow else ""
@@ -147,11 +151,26 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
         was_early and not rises,
         stalled,
         f"below {number(stalled)} throughout (rule of thumb for health: about 0.001, CS231n)",
-        one.method,
+        method,
         note,
         cause=cause,
         since=since_beyond(chosen[layer], stalled, above=False),
     )
+
+
+_TURNS = "updates are measured in turns, and all of them, of every weight, lie above the bound"
+
+
+def _all_above(run: Run, ratios: pd.DataFrame, bound: float) -> bool:
+    """Whether updates have turns, every weight has had one, and no ratio lies below `bound`.
+
+    A weight that hardly moves throughout shows in its first turn; one that stops to move while it
+    has no turn would, in a recording of every step, leave the verdict open.
+    """
+    if turns_of_updates(run) == 1 or len(ratios) < max(MIN_WINDOW, turns_of_updates(run)):
+        return False
+    values = ratios.to_numpy()
+    return bool((values[np.isfinite(values)] >= bound).all())
 
 
 def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
