@@ -170,7 +170,7 @@ def not_updated_answer(run: Run) -> Answer:
         (known["gradient"] > 0).sum()
     )
     if reading.verdict is Verdict.CONTRADICTED and unknown and turns_of_updates(run) > 1:
-        note = f"The updates of {plural(unknown, 'parameter')} have had no turn yet."
+        note = f"The updates of {plural(unknown, 'trained parameter')} have had no turn yet."
         return replace(reading, verdict=Verdict.INCONCLUSIVE, note=note)
     # Groups of parameters join in later in gradual unfreezing: only the end tells that none did.
     waits = unmoved and not homeless and run.description.get("status") == "running"
