@@ -13,11 +13,11 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
 from gradflow.errors import TracingError
-from gradflow.hooks.selection.schedules import require_positive_int
 from gradflow.hooks.updates.known import Trained, is_trained
 from gradflow.hooks.wrappers import named_parameters
 
-# "auto" measures updates in this many turns, for models with more bytes of weights than these.
+# "auto" measures updates in this many turns, for models with more bytes of weights than these. Two
+# copies of so many bytes are an eighth of what a process takes that has only imported torch.
 AUTO_TURNS = 8
 AUTO_BYTES = 32 << 20
 
@@ -44,9 +44,8 @@ def number_of_turns(given: int | Literal["auto"], parameters_every: int, model: 
             return 1
         trained = (one for _, one in named_parameters(model) if is_trained(one))
         return AUTO_TURNS if sum(map(_size, trained)) > AUTO_BYTES else 1
-    if isinstance(given, str):
+    if type(given) is not int or given < 1:
         raise TracingError(f'updates_every= is "auto" or a number of recorded steps, not {given!r}')
-    require_positive_int("updates_every", given)
     if given > 1 and parameters_every != 1:
         raise TracingError(
             f"parameters_every={parameters_every} measures updates in turns already: leave out "
@@ -67,6 +66,7 @@ class Turns:
         self.every = every
         self.number = 0
         self._part: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
         self._sizes = [0] * every
         self._of: Trained | None = None
         self._chosen: dict[int, tuple[Trained, Trained]] = {}
@@ -77,6 +77,8 @@ class Turns:
         self._of, self._chosen = None, {}
         if self.every == 1:
             return
+        for name in self._part.keys() - parameters.keys():
+            self._sizes[self._part.pop(name)] -= self._bytes.pop(name)
         new = {name: _size(one) for name, one in parameters.items() if name not in self._part}
         for name in sorted(new, key=lambda name: -new[name]):
             self._give(name, new[name], min(range(self.every), key=self._sizes.__getitem__))
@@ -129,15 +131,15 @@ class Turns:
         """Restore what `state_dict` returned; parts only if there are as many of them now."""
         self.number = state.get("turn", 0)
         if state.get("every") == self.every > 1:
-            self._part, self._sizes = {}, [0] * self.every
+            self._part, self._bytes, self._sizes = {}, {}, [0] * self.every
             for name, part in state["parts"].items():
                 if name in parameters and part in range(self.every):
                     self._give(name, _size(parameters[name]), part)
             self.look_up(parameters)
 
     def _give(self, name: str, size: int, part: int) -> None:
-        self._part[name] = part
         # An empty one counts too, so that many small ones do not all get the same turn.
+        self._part[name], self._bytes[name] = part, 1 + size
         self._sizes[part] += 1 + size
 
     def _now_and_others(self, trained: Trained) -> tuple[Trained, Trained]:

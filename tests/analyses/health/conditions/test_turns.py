@@ -87,6 +87,12 @@ def test_a_verdict_is_the_same_as_with_the_updates_of_every_step(
     assert [one[condition] for one in found] == [expected, expected]
 
 
+def test_gradients_that_are_carried_over_show_if_one_parameter_has_its_turn_in_a_step(tmp_path):
+    run = recorded(tmp_path / "run", 6, steps=24, keep=True)
+    assert run.parameters.groupby("step").update_norm.count().max() == 1
+    assert verdicts(run)["accumulating"] is Verdict.SUPPORTED
+
+
 def test_too_few_updates_of_a_weight_that_hardly_moves_leave_it_open(tmp_path):
     run = recorded(tmp_path / "run", EVERY, steps=20, rates=(1e-9, 0.05))
     assert verdicts(run)["stalled"] is Verdict.INCONCLUSIVE

@@ -307,6 +307,24 @@ def test_a_model_whose_weights_change_type_is_measured_after_it_in_full(tmp_path
     assert (measured.groupby("parameter").size() == 4).all()
 
 
+def test_a_model_that_gets_other_layers_again_and_again_needs_no_more_room(tmp_path):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    held = []
+    with gradflow.Tracer(
+        model, tmp_path / "run", optimizer=optimizer, updates_every=EVERY
+    ) as tracer:
+        for step in range(96):
+            if step % 6 == 5:
+                del model[-1]
+                model.add_module(f"other{step}", nn.Linear(5, 2).double())
+            optimizer.zero_grad()
+            model(batch(step)).square().sum().backward()
+            optimizer.step()
+            held.append(sum(held_by(tracer._cycle.updates.parameters).values()))
+    assert max(held[48:]) <= max(held[:48])
+
+
 def _sizes(tracer):
     known = tracer._cycle.updates.parameters._copied
     names = tracer._cycle.updates.parameters._known.trained()
