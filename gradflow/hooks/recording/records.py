@@ -65,7 +65,6 @@ class StepRecord:
     junctions: Any = field(default_factory=dict)  # of `JunctionRecord`; then a `JunctionTable`
     parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
     in_turns: bool = False
-    updates_in_turns: bool = False
     updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
@@ -75,6 +74,7 @@ class StepRecord:
     further: dict[str, Any] = field(default_factory=dict)
     wanted: bool = True  # by the schedule: else it is written only around a spike
     closed: bool = False
+    updates_in_turns: bool = False
     in_graph: Callable[["StepRecord"], None] | None = None
     # What is to be joined, and whether a forward pass has seen it.
     _joins: list[tuple[bool, Callable[[], None]]] = field(default_factory=list, repr=False)
