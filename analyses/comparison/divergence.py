@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analyses.comparison.alignment import align_layers
 from analyses.reading.layer_gradients import pivot_by_step
+from analyses.reading.options import turns_of_updates
 from analyses.statistics import Array
 from gradflow.runs.reading.run import Run
 
@@ -176,7 +177,18 @@ def numbers_of(runs: Sequence[Run]) -> Numbers:
         )
         for place in range(len(runs))
     ]
-    return Numbers(common, names, whats, np.array(values, dtype=float))
+    numbers = Numbers(common, names, whats, np.array(values, dtype=float))
+    if any(turns_of_updates(run) > 1 for run in runs):
+        _leave_out_turns(numbers)
+    return numbers
+
+
+def _leave_out_turns(numbers: Numbers) -> None:
+    """Of parameters, compare only what all runs measured: others had no turn in some run."""
+    kinds = [what for table, _, _, what, _ in _ORDER if table == "parameters"]
+    own = np.array([what in kinds for what in numbers.whats], dtype=bool)
+    unknown = np.isnan(numbers.values).any(axis=0) & own
+    numbers.values[:, unknown] = np.nan
 
 
 def _frames(

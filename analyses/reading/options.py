@@ -47,6 +47,24 @@ def _flattened(options: dict[str, Any], prefix: str = "") -> list[tuple[str, Any
     return flat
 
 
+def turns_of_updates(run: Run) -> int:
+    """After how many recorded steps the update of a parameter is measured again (`Tracer`)."""
+    given = (run.description.get(name) for name in ("updates_every", "parameters_every"))
+    return max([1, *(one for one in given if isinstance(one, int))])
+
+
+def rounds_of_turns(run: Run) -> pd.Series:
+    """Which round of turns each row of the table `parameters` belongs to, counted from 0.
+
+    In a round, as many recorded steps as there are turns, each parameter has its update measured.
+    Missing for the rows of a last round that is not complete.
+    """
+    turns = turns_of_updates(run)
+    places, steps = pd.factorize(run.parameters["step"], sort=True)
+    rounds = pd.Series(places // turns, index=run.parameters.index)
+    return rounds.where(rounds < len(steps) // turns)
+
+
 def has_moving_objective(run: Run) -> bool:
     """Whether the training was declared as one whose loss need not fall (`Tracer(objective=)`)."""
     return run.description.get("objective") == "moving"

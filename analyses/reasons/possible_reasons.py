@@ -11,6 +11,7 @@ import pandas as pd
 
 from analyses.gradients.signals import dead_fraction
 from analyses.reading.layer_gradients import layer_gradients, logarithm, pivot_by_step
+from analyses.reading.options import rounds_of_turns, turns_of_updates
 from analyses.registry import NotApplicableError
 from analyses.skips.path_lengths import PATHS, by_length, weighted_length
 from analyses.statistics import Array
@@ -71,8 +72,15 @@ def coherence(run: Run) -> Array:
 
 
 def update_to_weight(run: Run) -> Array:
-    """Logarithm of the median update-to-weight ratio over parameters, at each step."""
-    medians = run.parameters.groupby(["epoch", "step"])[["update_to_weight"]].median()
+    """Logarithm of the median update-to-weight ratio over parameters, at each step.
+
+    If updates are measured in turns, at each time when every parameter has had one.
+    """
+    rows, turns = run.parameters, turns_of_updates(run)
+    if turns == 1:
+        medians = rows.groupby(["epoch", "step"])[["update_to_weight"]].median()
+    else:
+        medians = rows.groupby(rounds_of_turns(run))[["update_to_weight"]].median()
     return _finite(logarithm(medians).iloc[:, 0])
 
 

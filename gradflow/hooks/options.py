@@ -29,6 +29,7 @@ class RecordingOptions:
     compiled: Literal["uncompiled", "in-graph"]
     parameters_every: int
     stop_on_nonfinite: bool
+    updates_every: int = 1
     terms: int | Schedule = 20
     around_spikes: int | None = None
     objective: Literal["fixed", "moving"] = "fixed"
@@ -73,6 +74,7 @@ class RecordingOptions:
         every, reach = self.parameters_every, self.around_spikes
         return {
             **({"parameters_every": every} if every > 1 else {}),
+            **({"updates_every": self.updates_every} if self.updates_every > 1 else {}),
             **({} if reach is None else {"around_spikes": reach}),
             **({} if self.objective == "fixed" else {"objective": self.objective}),
         }

@@ -19,6 +19,7 @@ from gradflow.hooks.observation.in_graph import InGraphLayers
 from gradflow.hooks.observation.layer_observer import LayerObserver
 from gradflow.hooks.options import RecordingOptions
 from gradflow.hooks.processes.joining import Processes
+from gradflow.hooks.recording.losses import single_number
 from gradflow.hooks.recording.nonfinite import nonfinite_message
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.recording.spikes import SpikeRing
@@ -37,8 +38,8 @@ from gradflow.hooks.selection.modules import select_modules
 from gradflow.hooks.selection.steps import RecordedSteps
 from gradflow.hooks.state import TracerState
 from gradflow.hooks.store import RecordStore
-from gradflow.hooks.updates.losses import single_number
 from gradflow.hooks.updates.recorder import UpdateRecorder
+from gradflow.hooks.updates.turns import Every
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.writing.run import RunWriter
 
@@ -112,7 +113,7 @@ class StepCycle:
             is_followed=lambda: not is_capturing() and self._steps.wants(self.step + 1),
             on_end=self.end_step,
             is_paused=lambda: self._observer.pauses > 0,
-            every=options.parameters_every,
+            every=Every(options.parameters_every, options.updates_every),
         )
         self.terms = LossTerms(self._model, options, report, processes.count)
         self.terms.keep = self._observer.keep_outputs

@@ -156,7 +156,10 @@ class RecordStore:
         if modes := self._mode_columns(records):
             tables["modes"] = modes
         if self._groups is not None:
-            tables["groups"] = self._groups.columns(tables, in_turns=in_turns)
+            updates_in_turns = in_turns or any(record.updates_in_turns for record in records)
+            tables["groups"] = self._groups.columns(
+                tables, in_turns=in_turns, updates_in_turns=updates_in_turns
+            )
         wanted = [record.wanted for record in records]
         kept_rows = tables if self.ring is None else self.ring.take(tables, wanted)
         try:

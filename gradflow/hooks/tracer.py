@@ -31,6 +31,7 @@ from gradflow.hooks.selection.schedules import Schedule, default_schedule
 from gradflow.hooks.state import resume_point
 from gradflow.hooks.step_cycle import StepCycle
 from gradflow.hooks.store import RecordStore
+from gradflow.hooks.updates.turns import number_of_turns
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.lenient import LenientWriter
@@ -97,6 +98,10 @@ class Tracer:
         parameters_every: n, to measure parameters in turns: each recorded step measures one in n of
             them, and every n-th recorded step the same ones. The copies take an n-th of the memory,
             and totals over parameters are missing.
+        updates_every: n, to measure in turns only what needs a copy of a parameter: its update, and
+            the cosine of its gradient with that of the step before. All other numbers, and so the
+            totals of gradients and the clipping, are there at every recorded step. "auto" is 8 for
+            a model with more than 32 MiB of trained parameters, else 1.
         terms: n, to measure the terms that are given to `terms` in the first recorded step and then
             in every n-th one; or a function of the step. It costs a further backward pass a term
             in these steps.
@@ -144,6 +149,7 @@ class Tracer:
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
         parameters_every: int = 1,
+        updates_every: int | Literal["auto"] = "auto",
         terms: int | Schedule = 20,
         sinks: Any = (),
         alerts: "Alerts" = None,
@@ -173,6 +179,7 @@ class Tracer:
             outputs=outputs,
             compiled=compiled,
             parameters_every=parameters_every,
+            updates_every=number_of_turns(updates_every, parameters_every, model),
             stop_on_nonfinite=stop_on_nonfinite,
             terms=terms,
             around_spikes=around_spikes,
@@ -523,8 +530,8 @@ def _telling(
 ) -> "Telling":
     from gradflow.hooks.alerts.telling import Telling  # noqa: PLC0415 - unused, it is not loaded
 
-    tells = processes.is_writer
-    return Telling(alerts, cycle.layer_columns, report, tells=tells, moving=moving)
+    tells, turns = processes.is_writer, cycle.updates.parameters.turns_of_updates
+    return Telling(alerts, cycle.layer_columns, report, tells=tells, moving=moving, turns=turns)
 
 
 def _deliveries(sinks: Any) -> "Deliveries":

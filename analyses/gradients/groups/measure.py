@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.reading.options import rounds_of_turns, turns_of_updates
 from gradflow.runs.reading.run import Run
 
 ROUNDING = 1e-3  # a factor this close to 1 is that of a gradient that nothing changed
@@ -47,7 +48,7 @@ class NetworkGroups:
 def network_groups(network: str, runs: list[Run]) -> NetworkGroups:
     """Reduce the runs of one network; steps that a scaler skipped are left out."""
     steps = pd.concat([_updating(run, run.steps) for run in runs])
-    groups = pd.concat([_updating(run, run.groups) for run in runs])
+    groups = pd.concat([_updating(run, _with_updates(run)) for run in runs])
     factors = _finite(steps["clipping_factor"])
     known = len(factors) > 0
     return NetworkGroups(
@@ -60,6 +61,33 @@ def network_groups(network: str, runs: list[Run]) -> NetworkGroups:
         groups=_medians(groups, steps),
         by_group=_by_group(groups),
     )
+
+
+def _with_updates(run: Run) -> pd.DataFrame:
+    """The table `groups`; if updates have turns, with the ratio of each round in its last step.
+
+    It is missing for a group of which a parameter had no update in a round.
+    """
+    groups, members = run.groups, run.description.get("groups")
+    if turns_of_updates(run) == 1 or groups.empty or not isinstance(members, dict):
+        return groups
+    rows = run.parameters[["step", "parameter", "update_norm", "weight_norm"]]
+    rows = rows.assign(round=rounds_of_turns(run)).dropna(subset=["round"])
+    ends = rows.groupby("round")["step"].max()
+    squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
+    means = squares.groupby([rows["round"], rows["parameter"]]).mean()
+    names = means.index.get_level_values("parameter")
+    groups = groups.assign(update_to_weight=np.nan)
+    for group, one in members.items():
+        own = means[names.isin(one["parameters"])].groupby(level="round")
+        # A sum with a missing one is missing.
+        totals = own.agg(lambda squares: squares.sum(skipna=False))
+        ratios = np.sqrt(totals["update_norm"] / totals["weight_norm"])
+        found = groups["step"].map(pd.Series(ratios.to_numpy(), index=ends[ratios.index]))
+        groups["update_to_weight"] = found.where(
+            groups["group"] == group, groups["update_to_weight"]
+        )
+    return groups
 
 
 def _updating(run: Run, frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.conditions.detachment import cut_off_since, why_open
 from analyses.health.readings import MIN_WINDOW, Reading
 from analyses.reading.once import once_per_run
+from analyses.reading.options import turns_of_updates
 from analyses.result import Verdict
 from analyses.wording.phrases import listing, plural
 from analyses.wording.translatable import Joined, Numeral, Said, message
@@ -165,6 +166,12 @@ def not_updated_answer(run: Run) -> Answer:
         message("number of trained parameters with a gradient that are never updated"),
         Joined(causes),
     )
+    unknown = int(((found["gradient"] > 0) & found["optimizer"].notna()).sum()) - int(
+        (known["gradient"] > 0).sum()
+    )
+    if reading.verdict is Verdict.CONTRADICTED and unknown and turns_of_updates(run) > 1:
+        note = f"The updates of {plural(unknown, 'trained parameter')} have had no turn yet."
+        return replace(reading, verdict=Verdict.INCONCLUSIVE, note=note)
     # Groups of parameters join in later in gradual unfreezing: only the end tells that none did.
     waits = unmoved and not homeless and run.description.get("status") == "running"
     if waits and reading.verdict is Verdict.SUPPORTED:

@@ -15,7 +15,7 @@ from analyses.health.readings import (
     held_since,
     window_size,
 )
-from analyses.reading.options import has_moving_objective
+from analyses.reading.options import has_moving_objective, turns_of_updates
 from analyses.result import Verdict
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
@@ -82,7 +82,9 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
     return Reading(
         "overshooting",
         verdict,
-        "third largest update of all weights over their norm",
+        message("third largest update of all weights over their norm")
+        if turns_of_updates(run) == 1
+        else message("third largest update of the weights whose turn it was, over their norm"),
         "",
         float(highest),
         None,
@@ -271,6 +273,11 @@ def _carried(run: Run) -> pd.DataFrame:
     """
     table = run.table("gradients_before")
     updates = run.parameters[["step", "parameter", "update_norm"]]
+    if turns_of_updates(run) > 1:
+        # Of a parameter whose turn it was not, those of others of its optimizer tell.
+        own = run.parameters.groupby(["step", "optimizer"], dropna=False)["update_norm"]
+        largest = own.transform("max")
+        updates = updates.assign(update_norm=updates["update_norm"].fillna(largest).fillna(1.0))
     rows = table.merge(updates, on=["step", "parameter"])
     rows = rows[rows["update_norm"] > 0]
     rows = rows.assign(

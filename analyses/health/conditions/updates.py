@@ -8,6 +8,7 @@ import pandas as pd
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.conditions.reach import parameter_extremes
 from analyses.health.readings import (
+    MIN_WINDOW,
     Reading,
     WindowMedians,
     held_since,
@@ -19,6 +20,7 @@ from analyses.health.readings import (
 )
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.reading.once import once_per_run
+from analyses.reading.options import turns_of_updates
 from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number
@@ -74,10 +76,12 @@ def of_an_optimizer(run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
 def whole_updates(run: Run) -> pd.Series:
     """Norm of the update of all weights together over the norm of these, by step.
 
-    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
+    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
+    are measured in turns, those of the weights whose turn it was, over these.
     """
     names = weight_updates(run).columns
     rows = run.parameters[run.parameters["parameter"].isin(names)]
+    rows = rows[rows["update_norm"].notna()]
     squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
     totals = squares.groupby(rows["step"]).sum(min_count=1)
     return np.sqrt(totals["update_norm"] / totals["weight_norm"].where(totals["weight_norm"] > 0))
@@ -91,7 +95,9 @@ def _had_a_turn(run: Run) -> pd.Series:
     largest = rows["update_norm"].groupby([rows["epoch"], rows["step"], rows["optimizer"]])
     still = (largest.transform("max") == 0) & (rows["optimizer"] != NO_OPTIMIZER)
     elsewhere = rows["update_norm"].groupby([rows["epoch"], rows["step"]]).transform("max") > 0
-    moved_at_all = rows["update_norm"].groupby(rows["optimizer"]).transform("max") > 0
+    # If updates have turns, those of an optimizer whose turn it was may never move.
+    owner = rows["optimizer"] if turns_of_updates(run) == 1 else rows["parameter"]
+    moved_at_all = rows["update_norm"].groupby(owner).transform("max") > 0
     waits = still & elsewhere & moved_at_all
     # Weights may move without a gradient, by weight decay or by hand: these rows are kept.
     return ~waits & (rows["gradient_norm"].notna() | (rows["update_norm"] > 0))
@@ -104,7 +110,8 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
     while other layers move, it counts as left out of training on purpose. Two cases leave the
     verdict open: a ratio that grows so fast that it would pass the bound in as many further steps
     (a warm-up), and a ratio that fell below the bound only at the end (the end of a learning-rate
-    schedule, or a minimum that was reached).
+    schedule, or a minimum that was reached). If updates are measured in turns, and of a layer too
+    few, it is enough for the answer no that all of them, of all layers, lie above the bound.
     """
     ratios = weight_updates(run)
     if ratios.empty:
@@ -120,7 +127,9 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
     }
     layer = min(found, key=lambda name: _value(found[name]))
     one = found[layer]
-    verdict = verdict_of(one, stalled, above=False)
+    verdict, method = verdict_of(one, stalled, above=False), one.method
+    if one.low is None and _all_above(run, chosen, stalled):
+        verdict, method = Verdict.CONTRADICTED, f"{method}: {_TURNS}"
     was_early = is_beyond(one.early_value, stalled, above=False)
     slow = is_beyond(one.value, stalled, above=False)
     cause = why_stalled(run, layer, stalled, clipped, max_steps) if slow else ""
@@ -145,11 +154,26 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
         was_early and not rises,
         stalled,
         f"below {number(stalled)} throughout (rule of thumb for health: about 0.001, CS231n)",
-        one.method,
+        method,
         note,
         cause=cause,
         since=since_beyond(chosen[layer], stalled, above=False),
     )
+
+
+_TURNS = "updates are measured in turns, and all of them, of every weight, lie above the bound"
+
+
+def _all_above(run: Run, ratios: pd.DataFrame, bound: float) -> bool:
+    """Whether updates have turns, every weight has had one, and no ratio lies below `bound`.
+
+    A weight that hardly moves throughout shows in its first turn; one that stops to move while it
+    has no turn would, in a recording of every step, leave the verdict open.
+    """
+    if turns_of_updates(run) == 1 or len(ratios) < max(MIN_WINDOW, turns_of_updates(run)):
+        return False
+    values = ratios.to_numpy()
+    return bool((values[np.isfinite(values)] >= bound).all())
 
 
 def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:

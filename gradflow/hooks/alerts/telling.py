@@ -28,7 +28,7 @@ class Telling:
         layers: as `Watch` takes it.
         report: says once that something is not recorded; it takes a kind and a message.
         tells: whether this process tells; of several, one does. All of them stop.
-        moving: as `Watch` takes it.
+        moving, turns: as `Watch` takes them.
 
     Fields:
         describe: sets entries of `run.json`.
@@ -45,6 +45,7 @@ class Telling:
         *,
         tells: bool = True,
         moving: bool = False,
+        turns: int = 1,
     ) -> None:
         several = isinstance(alerts, Iterable) and not isinstance(alerts, str)
         self._ways: list[Any] = list(alerts) if several else [alerts]  # type: ignore[arg-type]
@@ -54,7 +55,7 @@ class Telling:
                 raise TracingError(
                     f"alerts= is one or several of {words} and functions of an alert, not {way!r}"
                 )
-        self._watch = Watch(layers, moving=moving)
+        self._watch = Watch(layers, moving=moving, turns=turns)
         self._report = report
         self._tells = tells
         self._told: list[dict[str, Any]] = []

@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradflow.conditions import bounds
-from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, counted, judged, short, since
+from gradflow.hooks.alerts.rule import (
+    LEAST_STEPS,
+    Batch,
+    Layers,
+    Rule,
+    Seen,
+    counted,
+    judged,
+    short,
+    since,
+)
 from gradflow.hooks.alerts.windows import Array, Columns, Places, Window, filled, median
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 
@@ -16,14 +26,17 @@ class Stalled(Rule):
     """A layer's weight that hardly moves, and has not moved more before.
 
     A ratio that rises, as in a warm-up, leaves it open, and so does one that was above the bound
-    before: a learning rate that is lowered, or a minimum that is reached.
+    before: a learning rate that is lowered, or a minimum that is reached. If updates are measured
+    in `turns`, the numbers of a weight lie so many recorded steps apart: ten of them decide then,
+    not twenty.
     """
 
     key, name, bound = "stalled", "weights that hardly move", bounds.STALLED
 
-    def __init__(self) -> None:
-        self._ratios = Window()
-        self._early = Window()
+    def __init__(self, turns: int = 1) -> None:
+        self._turns = turns
+        self._ratios = Window(by_name=turns > 1)
+        self._early = Window(max(64, 2 * bounds.MIN_WINDOW * turns))
         self._moved: set[str] = set()
         self._were_well: set[str] = set()
         self._optimizers: set[str] = set()
@@ -35,7 +48,7 @@ class Stalled(Rule):
             return []
         ratios = _with_a_turn(rows, self._optimizers)
         self._ratios.add(batch.steps, rows, "parameter", ratios)
-        if len(self._early.steps) < bounds.MIN_WINDOW:
+        if len(self._early.steps) < bounds.MIN_WINDOW * self._turns:
             self._early.add(batch.steps, rows, "parameter", ratios)
         found = np.ma.getdata(rows["parameter"])
         self._moved |= set(found[ratios > 0].tolist())
@@ -68,11 +81,14 @@ class Stalled(Rule):
             return False
         known = np.isfinite(ratios)
         with np.errstate(invalid="ignore"):
-            ill = judged(ratios < bounds.STALLED, known, bounds.LAST_STEPS)
+            least = bounds.LAST_STEPS if self._turns == 1 else LEAST_STEPS
+            ill = judged(ratios < bounds.STALLED, known, least)
         if not ill:
             return ill
         value = median(ratios[-bounds.LAST_STEPS :])
-        early = median(self._early.of([name])[: bounds.MIN_WINDOW, 0])
+        first = self._early.of([name])[:, 0]
+        first = first if self._turns == 1 else first[np.isfinite(first)]
+        early = median(first[: bounds.MIN_WINDOW])
         growth = value / early if early > 0 else np.inf
         rises = value > 0 and growth > bounds.RISING and value * growth > bounds.STALLED
         return None if rises else True
@@ -284,9 +300,11 @@ class Disconnected(_LeftOut):
 def whole_updates(rows: Columns, steps: Sequence[int], weights: Sequence[str]) -> Array:
     """Norm of the update of all `weights` together over the norm of these, by step.
 
-    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
+    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
+    are measured in turns, those of the weights whose turn it was, over these.
     """
     own = np.isin(np.ma.getdata(rows["parameter"]).astype(str), list(weights))
+    own &= ~np.ma.getmaskarray(np.ma.asanyarray(rows["update_norm"]))
     at = np.searchsorted(np.asarray(steps), np.ma.getdata(rows["step"])[own])
     totals = np.zeros((2, len(steps)))
     for total, name in zip(totals, ("update_norm", "weight_norm"), strict=True):

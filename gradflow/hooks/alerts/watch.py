@@ -21,10 +21,15 @@ class Watch:
     Args:
         layers: gives the columns of the table `layers`, of the layers observed so far.
         moving: whether the loss need not fall, for what it asks for moves.
+        turns: after how many recorded steps the update of a parameter is measured again.
     """
 
     def __init__(
-        self, layers: Callable[[], Mapping[str, Sequence[Any]]], *, moving: bool = False
+        self,
+        layers: Callable[[], Mapping[str, Sequence[Any]]],
+        *,
+        moving: bool = False,
+        turns: int = 1,
     ) -> None:
         extremes = Extremes()
         self._rules: tuple[Rule, ...] = (
@@ -35,7 +40,7 @@ class Watch:
             Exploding(),
             Dead(),
             Overshooting(),
-            Stalled(),
+            Stalled(turns),
             Clipped(),
             Spiking(),
             *(() if moving else (NotLearning(),)),

@@ -59,13 +59,17 @@ _KEPT = 64
 class Window:
     """Numbers by step and name, of the last recorded steps that were given.
 
+    With `by_name`, the last numbers of each name instead, however many steps lie between them: rows
+    then are not steps.
+
     Fields:
         steps: the steps, oldest first: [n].
         values: [n, names]; nan where there is none.
     """
 
-    def __init__(self, size: int = _KEPT) -> None:
+    def __init__(self, size: int = _KEPT, *, by_name: bool = False) -> None:
         self._size = size
+        self._by_name = by_name
         self.steps: NDArray[np.int64] = np.zeros(0, np.int64)
         self.values: Array = np.zeros((0, 0))
         self._places = Places()
@@ -92,7 +96,11 @@ class Window:
     def _push(self, steps: Sequence[int], new: Array) -> None:
         missing = new.shape[1] - self.values.shape[1]
         before = np.pad(self.values, ((0, 0), (0, missing)), constant_values=np.nan)
-        self.values = np.concatenate([before, new])[-self._size :]
+        values = np.concatenate([before, new])
+        if self._by_name:  # those that are missing come first
+            order = np.argsort(np.isfinite(values), axis=0, kind="stable")
+            values = np.take_along_axis(values, order, axis=0)
+        self.values = values[-self._size :]
         self.steps = np.concatenate([self.steps, np.asarray(steps, np.int64)])[-self._size :]
 
     def of(self, names: Sequence[str]) -> Array:

@@ -81,7 +81,8 @@ class StepRecord:
 
     Several forward and backward passes within a step count as one batch. `histograms` says whether
     magnitudes are counted in this step; `loss_share` is the factor of the loss in that of all
-    processes together; `in_turns`, that `parameters` are only those whose turn it was.
+    processes together; `in_turns`, that `parameters` are only those whose turn it was;
+    `updates_in_turns`, that updates are only those of some.
     """
 
     epoch: int
@@ -103,6 +104,7 @@ class StepRecord:
     further: dict[str, Any] = field(default_factory=dict)
     wanted: bool = True  # by the schedule: else it is written only around a spike
     closed: bool = False
+    updates_in_turns: bool = False
     in_graph: Callable[["StepRecord"], None] | None = None
     # What is to be joined, and whether a forward pass has seen it.
     _joins: list[tuple[bool, Callable[[], None]]] = field(default_factory=list, repr=False)

@@ -66,10 +66,17 @@ class Groups:
             for name in self._selections
         }
 
-    def columns(self, tables: Mapping[str, Columns], *, in_turns: bool = False) -> Columns:
+    def columns(
+        self,
+        tables: Mapping[str, Columns],
+        *,
+        in_turns: bool = False,
+        updates_in_turns: bool = False,
+    ) -> Columns:
         """Return the rows of the table `groups`, one for each step of `tables` and each group.
 
-        If parameters are measured `in_turns`, totals over them are missing.
+        If parameters are measured `in_turns`, totals over them are missing; if their updates are,
+        those of updates.
         """
         steps = tables["steps"]["step"]
         keys = {"parameters": "parameter", "activations": "layer", "gradients": "layer"}
@@ -92,6 +99,9 @@ class Groups:
             for name, totals in zip(self._selections, per_group, strict=True):
                 members = len(trained & self._parameters[name].keys())
                 totals["parameters"] = np.ma.array([members] * len(steps))
+        if updates_in_turns:
+            for totals in per_group:
+                totals |= {name: np.ma.masked_all(len(steps)) for name in _OF_UPDATES}
         count = len(per_group)
         columns: Columns = {
             "epoch": np.ma.array(np.repeat(tables["steps"]["epoch"], count)),
@@ -162,6 +172,7 @@ def _module_of(row: str) -> str:
     return row.partition("[")[0].partition("#")[0]
 
 
+_OF_UPDATES = ("update_norm", "update_to_weight")
 _USED = (
     "weight_norm",
     "backward_gradient_norm",

@@ -15,6 +15,7 @@ from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped
 from gradflow.hooks.updates.many import Loop, Seen, are_alike, norm_of, norms
+from gradflow.hooks.updates.room import Room
 
 
 class KeptWeights:
@@ -22,13 +23,18 @@ class KeptWeights:
 
     The buffers are used again: allocating new ones costs three times the copy.
 
+    Args:
+        room: for the copies, if they share it with those of other turns.
+
     Fields:
         names: of the weights kept in this step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
         self.names: set[str] = set()
         self._copies: dict[str, Tensor] = {}
+        self._room, self._version = room, 0
+        self._used: dict[torch.device, int] = {}
         # The copies used last, as long as none of them has been replaced.
         self._listed: Sequence[str] = ()
         self._seen = Seen([])
@@ -39,10 +45,13 @@ class KeptWeights:
 
     def norms(self, tensors: Sequence[Tensor]) -> Numbers:
         """Return the norms of weights, without keeping them."""
-        return norms(self._square_sums, self._see(tensors), lambda place: _held(tensors[place]))
+        looks = self._square_sums.looks
+        seen = Seen(tensors, looks[0] if looks else None)
+        return norms(self._square_sums, seen, lambda place: _held(tensors[place]))
 
     def keep(self, names: Sequence[str], tensors: Sequence[Tensor]) -> Numbers:
         """Copy the weights, in the read that measures them; return their norms."""
+        self._begin()
         self.names.update(names)
         copies = self._copies_for(names, tensors)
         numbers = Numbers(len(names))
@@ -54,6 +63,7 @@ class KeptWeights:
 
     def keep_one(self, name: str, tensor: Tensor) -> Tensor | float:
         """Copy one weight; return its norm."""
+        self._begin()
         self.names.add(name)
         weight = _held(tensor)
         kept = self._copy_for(name, weight)
@@ -91,8 +101,18 @@ class KeptWeights:
         """Let go of the copies of other weights than those in `names`."""
         for name in self._copies.keys() - names:
             del self._copies[name]
-            self._listed = ()
+            self._listed, self._version = (), -1
         self.names.intersection_update(names)
+
+    def end_step(self) -> None:
+        """Keep no weights of the step that has ended."""
+        self.names.clear()
+
+    def _begin(self) -> None:
+        """Before the first copy of a step: let go of buffers in a room that is no longer used."""
+        if self._room is not None and not self.names and self._version != self._room.version:
+            self._copies, self._used, self._listed = {}, {}, ()
+            self._seen = Seen([])
 
     def _keep_rest(
         self, numbers: Numbers, places: Sequence[int], weights: list[tuple[str, Tensor]]
@@ -125,15 +145,24 @@ class KeptWeights:
         if not names or names is not self._listed:
             for name, tensor in zip(names, tensors, strict=True):
                 if name not in self._copies:
-                    self._copies[name] = torch.empty_like(_held(tensor))
+                    self._copies[name] = self._buffer(_held(tensor))
             self._listed, self._seen = names, Seen([self._copies[name] for name in names])
         return self._seen
 
     def _copy_for(self, name: str, weight: Tensor) -> Tensor:
         if name not in self._copies or not are_alike(weight, self._copies[name]):
-            self._copies[name] = torch.empty_like(weight)
+            self._copies[name] = self._buffer(weight)
             self._listed = ()
         return self._copies[name]
+
+    def _buffer(self, weight: Tensor) -> Tensor:
+        if self._room is None:
+            return torch.empty_like(weight)
+        is_first = not self._copies
+        buffer = self._room.like(weight, self._used)
+        if is_first:
+            self._version = self._room.version
+        return buffer
 
 
 def _held(tensor: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Which parameters there are is looked up again in every recorded step: models grow, and shrink.
 Two things are kept between steps, each as large as the model: a copy of the weights, once a step
 was recorded, and the previous gradients, if the next step is recorded too and needs
-them for the cosine. If parameters are measured in turns, both are those of the turn alone.
+them for the cosine. If parameters are measured in turns, or their updates are, both are those of
+the turn alone.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,11 +18,13 @@ from torch.nn import Parameter
 from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers, ParameterTable
 from gradflow.hooks.updates.backward_gradients import BackwardGradients, norms_of
+from gradflow.hooks.updates.kept_gradients import GradientMeasures
 from gradflow.hooks.updates.kept_weights import KeptWeights
-from gradflow.hooks.updates.known import KnownParameters
-from gradflow.hooks.updates.many import Loop
+from gradflow.hooks.updates.known import KnownParameters, Trained
+from gradflow.hooks.updates.many import Loop, norm_of
 from gradflow.hooks.updates.previous_gradients import PreviousGradients
-from gradflow.hooks.updates.turns import Turns
+from gradflow.hooks.updates.room import Room, most_bytes
+from gradflow.hooks.updates.turns import ALWAYS, Every, Turns
 
 # What an optimizer's step is measured anew from.
 _OF_UPDATE = ("weight_norm", "gradient_norm", "gradient_cosine", "previous_gradient_norm")
@@ -36,7 +39,8 @@ class ParameterRecorder:
     also if the step is not recorded. Nothing is read back from a device other than the CPU.
 
     `is_recording` says whether what happens now belongs to a recorded step; by default it does.
-    With `every`, a recorded step measures one parameter in so many: those whose turn it is.
+    With `every.parameters`, a recorded step measures one parameter in so many: those whose turn it
+    is. With `every.updates` this holds only for updates and cosines, which need copies.
 
     Fields:
         backward: the gradients as backward leaves them.
@@ -48,10 +52,12 @@ class ParameterRecorder:
         self,
         model: nn.Module,
         is_recording: Callable[[], bool] = lambda: True,
-        every: int = 1,
+        every: Every = ALWAYS,
     ) -> None:
         self._known = KnownParameters(model)
-        self._turns = Turns(every, self._known.all)
+        self._turns = self._copied = Turns(every.parameters, self._known.all)
+        if every.updates > 1:
+            self._copied = Turns(every.updates, self._known.all)
         self._table = self._new_table()
         self.backward = BackwardGradients(
             lambda name: name not in self._measured and self._turns.is_now(name) and is_recording(),
@@ -60,10 +66,15 @@ class ParameterRecorder:
         self.backward.put = self._put_backward_norms
         self.backward.drop = self._drop_backward_norms
         self.gradients_were_missed = False
-        self._weights = KeptWeights()
-        self._previous = PreviousGradients(in_turns=every > 1)
+        count = self._copied.every
+        room = self._new_room() if count > 1 else None
+        self._kept = [KeptWeights(room) for _ in range(count)]
+        self._previous = PreviousGradients(
+            (self._new_room(), self._new_room()) if count > 1 else None
+        )
         self._measured: set[str] = set()
         self._others = Loop("square_sum")
+        self._without_copy = [Loop("square_sum") for _ in range(count)]
 
     @property
     def names(self) -> dict[str, Parameter]:
@@ -75,13 +86,30 @@ class ParameterRecorder:
         """Whether a step measures only some of the parameters."""
         return self._turns.every > 1
 
+    @property
+    def turns_of_updates(self) -> int:
+        """After how many recorded steps the update of a parameter is measured again."""
+        return self._copied.every
+
+    @property
+    def updates_in_turns(self) -> bool:
+        """Whether a step measures the updates of only some of the parameters."""
+        return self._copied.every > 1
+
+    @property
+    def _weights(self) -> KeptWeights:
+        """The weights of those whose turn it is."""
+        return self._kept[self._copied.turn]
+
     def look_up(self) -> None:
         """Look up which parameters the model has now; only in recorded steps."""
         if self._known.look_up():
             names = self._known.all.keys()
-            self._weights.forget_all_but(names)
+            for kept in self._kept:
+                kept.forget_all_but(names)
             self.backward.keep_only(names)
-            self._turns.look_up(self._known.all)
+            for turns in {self._turns, self._copied}:
+                turns.look_up(self._known.all)
             self._table = self._table.with_names(self._known.names, self._known.places)
 
     def follow_arrivals(self) -> None:
@@ -122,16 +150,13 @@ class ParameterRecorder:
     @torch.no_grad()
     def measure_weights(self, *, keep: bool) -> None:
         """Measure the weights of the parameters that have not been measured in this step."""
-        now = self._turns.now(self._known.trained())
-        names: Sequence[str] = now.names
-        tensors: Sequence[Parameter] = now.tensors
-        if self._table.has_any("weight_norm"):
-            names = [name for name in names if not self._table.has("weight_norm", name)]
-            tensors = [now.by_name[name] for name in names]
-        if self.in_turns:
-            self._weights.forget_all_but(set(names) | self._weights.names)
+        trained = self._known.trained()
+        names, tensors = self._without("weight_norm", self._copied.now(trained))
         measured = self._weights.keep(names, tensors) if keep else self._weights.norms(tensors)
         self._table.put("weight_norm", names, measured)
+        if self._copied is not self._turns:
+            names, tensors = self._without("weight_norm", self._copied.others(trained))
+            self._table.put("weight_norm", names, self._weights.norms(tensors))
 
     @torch.no_grad()
     def measure_gradients(
@@ -155,12 +180,14 @@ class ParameterRecorder:
             if record and names is not None:
                 self._measure_for_now(begun, chosen)
         self._measured |= chosen.keys()
-        if not self.in_turns:
+        if not self.updates_in_turns:
             found = self._previous.measure(chosen, compare=record, keep=keep_gradients)
         else:
-            now, following = self._turns.now_and_next(chosen, record=record)
+            now, following = self._copied.now_and_next(chosen, record=record)
             found = self._previous.measure(now, compare=record, keep=False)
-            self._previous.measure(following, compare=False, keep=keep_gradients)
+            kept = self._previous.measure(following, compare=False, keep=keep_gradients)
+            if record and not self.in_turns:
+                self._measure_others(chosen, now, kept)
         if record:
             self._table.put("gradient_norm", found.names, found.norms)
             self._table.put("gradient_cosine", found.names, found.cosines)
@@ -184,19 +211,22 @@ class ParameterRecorder:
         taken = None if received_as_left else self.backward.taken
         table.fill("gradient_norm", "backward_gradient_norm", taken)
         self._put_distances(table)
-        self._turns.advance()
+        for turns in {self._turns, self._copied}:
+            turns.advance()
         return table
 
     def end_step(self) -> None:
         """Forget what belongs to the step that has ended."""
         self._table = self._new_table()
+        for kept in self._kept:
+            kept.end_step()
         self.backward.begin_step()
         self.gradients_were_missed = False
         self._measured = set()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the gradients kept for the next step's cosine, and whose turn it is."""
-        return {**self._previous.state_dict(), "turn": self._turns.number}
+        return {**self._previous.state_dict(), **self._copied.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the kept gradients, each on the device of its parameter."""
@@ -207,13 +237,18 @@ class ParameterRecorder:
             if name in known  # the model may have lost some since
         }
         self._previous.load_state_dict({**state, "gradients": gradients})
-        self._turns.number = state.get("turn", 0)
+        for turns in {self._turns, self._copied}:
+            turns.load_state_dict(state, known)
 
     @torch.no_grad()
     def _keep_weight_of(self, name: str, parameter: Tensor) -> None:
         """Measure a weight when its first gradient arrives: a hook may be about to change it."""
-        if name in self._known.all and not self._table.has("weight_norm", name):
+        if name not in self._known.all or self._table.has("weight_norm", name):
+            return
+        if self._copied.is_now(name):
             self._table.set("weight_norm", name, self._weights.keep_one(name, parameter))
+        else:
+            self._table.set("weight_norm", name, norm_of(local_part(parameter.detach())))
 
     def _measure_for_now(
         self, trained: Mapping[str, Parameter], chosen: Mapping[str, Parameter]
@@ -225,6 +260,39 @@ class ParameterRecorder:
             if name not in chosen and one.grad is not None and self._turns.is_now(name)
         }
         self._table.put("gradient_norm", [*given], norms_of([*given.values()], self._others))
+
+    def _measure_others(
+        self,
+        chosen: Mapping[str, Parameter],
+        compared: Mapping[str, Parameter],
+        kept: GradientMeasures,
+    ) -> None:
+        """Take the norms of those gradients of `chosen` that are not compared: some are `kept`."""
+        self._table.put("gradient_norm", kept.names, kept.norms)
+        known = compared.keys() | set(kept.names)
+        given = {
+            name: one.grad
+            for name, one in chosen.items()
+            if name not in known and one.grad is not None
+        }
+        loop = self._without_copy[self._copied.turn]
+        self._table.put("gradient_norm", [*given], norms_of([*given.values()], loop))
+
+    def _without(
+        self, quantity: str, parameters: Trained
+    ) -> tuple[Sequence[str], Sequence[Parameter]]:
+        """Names and tensors of those parameters of which a quantity is not known in this step."""
+        if not self._table.has_any(quantity):
+            return parameters.names, parameters.tensors
+        names = [name for name in parameters.names if not self._table.has(quantity, name)]
+        return names, [parameters.by_name[name] for name in names]
+
+    def _new_room(self) -> Room:
+        def most(device: torch.device) -> int:
+            each = self._copied.each(self._known.trained())
+            return most_bytes((map(local_part, turn) for turn in each), device)
+
+        return Room(most)
 
     def _new_table(self) -> ParameterTable:
         return ParameterTable(self._known.names, self._known.places)

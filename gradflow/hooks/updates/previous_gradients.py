@@ -36,6 +36,7 @@ from gradflow.hooks.updates.many import (
     are_alike,
     norms,
 )
+from gradflow.hooks.updates.room import Room
 
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
@@ -45,12 +46,15 @@ _GRADIENT = attrgetter("grad")
 class PreviousGradients:
     """Measures gradients when an optimizer's step begins, and keeps them for the next step.
 
-    With `in_turns`, the gradients kept at one step are not those kept at the next, and the memory
-    of their copies is not kept either.
+    Args:
+        rooms: for the copies, if the gradients kept at one step are not those kept at the next:
+            two, of which the second is only used while some in the first are still to be compared.
     """
 
-    def __init__(self, *, in_turns: bool = False) -> None:
-        self._in_turns = in_turns
+    def __init__(self, rooms: tuple[Room, Room] | None = None) -> None:
+        self._rooms = rooms
+        self._room = 0
+        self._used: dict[torch.device, int] | None = None
         self._batches: list[KeptBatch] = []
         self._buffers: dict[str, Tensor] = {}
         # None until the first steps have shown whether gradients can be kept without a copy.
@@ -66,6 +70,7 @@ class PreviousGradients:
             kept = {name: one for name, one in self._each().items() if name in parameters}
             self._batches = [batch_of(kept)]
         self._decide_on_copies(parameters)
+        self._used = None
 
     def let_go(self) -> None:
         """In place of `begin_step` and `measure`, if no gradient is compared or kept."""
@@ -124,10 +129,11 @@ class PreviousGradients:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the gradients of `state`, on the devices where they are."""
         norms = state["norms"]
-        self._buffers = dict(state["gradients"])
+        gradients = dict(state["gradients"])
+        self._buffers = {} if self._rooms is not None else gradients
         kept = {
             name: KeptGradient(tensor, norms[name], True, address_of(tensor))
-            for name, tensor in self._buffers.items()
+            for name, tensor in gradients.items()
         }
         self._batches = [batch_of(kept)]
         self._may_skip_copy = state["may_refer"]
@@ -281,9 +287,6 @@ class PreviousGradients:
         seen.addresses()  # where they are now
         if names:
             self._batches.append(KeptBatch(names, seen, norms, are_copies))
-        if self._in_turns:
-            copied = np.flatnonzero(are_copies).tolist()
-            self._buffers = {names[at]: self._buffers[names[at]] for at in copied}
 
     def _copy(self, names: Sequence[str], tensors: list[Tensor], places: Sequence[int]) -> None:
         """Put copies of the tensors at `places` in their stead.
@@ -291,11 +294,7 @@ class PreviousGradients:
         The buffers are used again: allocating new ones costs three times the copy.
         """
         chosen = [tensors[at] for at in places]
-        for at, tensor in zip(places, chosen, strict=True):
-            buffer = self._buffers.get(names[at])
-            if buffer is None or not are_alike(tensor, buffer):
-                self._buffers[names[at]] = torch.empty_like(tensor)
-        buffers = [self._buffers[names[at]] for at in places]
+        buffers = self._buffers_for([names[at] for at in places], chosen)
         _, _, rest = self._copying(Seen(chosen), Seen(buffers))
         groups, alone = grouped.groups_of([chosen[at] for at in rest])
         for group in groups:
@@ -305,3 +304,25 @@ class PreviousGradients:
             buffers[rest[index]].copy_(chosen[rest[index]])
         for at, buffer in zip(places, buffers, strict=True):
             tensors[at] = buffer
+
+    def _buffers_for(self, names: Sequence[str], tensors: Sequence[Tensor]) -> list[Tensor]:
+        if self._rooms is not None:
+            if self._used is None:  # the first copies of this step
+                self._used = {}
+                self._change_rooms(self._rooms)
+            room, used = self._rooms[self._room], self._used
+            return [room.like(tensor, used) for tensor in tensors]
+        for name, tensor in zip(names, tensors, strict=True):
+            buffer = self._buffers.get(name)
+            if buffer is None or not are_alike(tensor, buffer):
+                self._buffers[name] = torch.empty_like(tensor)
+        return [self._buffers[name] for name in names]
+
+    def _change_rooms(self, rooms: tuple[Room, Room]) -> None:
+        """Go to the room without gradients that are still to be compared."""
+        if not any(len(batch.names) for batch in self._batches):
+            return
+        self._room = 1 - self._room
+        room = rooms[self._room]
+        kept = {name: one for name, one in self._each().items() if not room.has(one.tensor)}
+        self._batches = [batch_of(kept)]

@@ -18,6 +18,7 @@ from gradflow.hooks.updates import grouped, many
 from gradflow.hooks.updates.optimizers import Optimizers
 from gradflow.hooks.updates.parameters import ParameterRecorder
 from gradflow.hooks.updates.scaling import ScalerObserver, grad_scale_and_found_inf
+from gradflow.hooks.updates.turns import ALWAYS, Every
 from gradflow.hooks.wrappers import unwrapped
 
 
@@ -32,7 +33,7 @@ class UpdateRecorder:
         is_followed: returns whether the next step is recorded.
         on_end: called when the optimizers have ended a step.
         is_paused: returns whether passes that run now are not part of the step.
-        every: after how many recorded steps a parameter is measured again.
+        every: after how many recorded steps a parameter is measured again, and its update is.
 
     Fields:
         on_backward: called as each recorded backward pass fills its first gradient.
@@ -49,10 +50,12 @@ class UpdateRecorder:
         is_followed: Callable[[], bool],
         on_end: Callable[[], None],
         is_paused: Callable[[], bool] = lambda: False,
-        every: int = 1,
+        every: Every = ALWAYS,
     ) -> None:
         self.parameters = ParameterRecorder(
-            unwrapped(model)[0], lambda: record() is not None and not is_paused(), every
+            unwrapped(model)[0],
+            lambda: record() is not None and not is_paused(),
+            every,
         )
         self._model = model
         self._record = record
@@ -159,6 +162,7 @@ class UpdateRecorder:
                 received_as_left=self._optimizers is None
             )
             record.in_turns = self.parameters.in_turns
+            record.updates_in_turns = self.parameters.updates_in_turns
             known = self.parameters.names
             record.updated_by = self._optimizers.updated_by(known) if self._optimizers else {}
         self.parameters.end_step()

@@ -1,11 +1,57 @@
-"""Whose turn it is, if each recorded step measures only some of the parameters."""
+"""Whose turn it is, if each recorded step measures only some of the parameters.
+
+There are two kinds of turns. With `parameters_every`, everything of a parameter waits for its turn.
+With `updates_every` this holds only for what needs a copy of the parameter from before: how far an
+update moves it, and the cosine of its gradient with that of the step before.
+"""
 
 from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
+from torch import nn
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-from gradflow.hooks.updates.known import Trained
+from gradflow.errors import TracingError
+from gradflow.hooks.updates.known import Trained, is_trained
+from gradflow.hooks.wrappers import named_parameters
+
+# "auto" measures updates in this many turns, for models with more bytes of weights than these. Two
+# copies of so many bytes are an eighth of what a process takes that has only imported torch.
+AUTO_TURNS = 8
+AUTO_BYTES = 32 << 20
+
+
+class Every(NamedTuple):
+    """After how many recorded steps a parameter is measured again, and its update; one is 1."""
+
+    parameters: int = 1
+    updates: int = 1
+
+
+ALWAYS = Every()
+
+
+def number_of_turns(given: int | Literal["auto"], parameters_every: int, model: nn.Module) -> int:
+    """Return in how many turns the updates of the parameters of `model` are measured.
+
+    With "auto" it depends on the bytes of the parameters that are trained now, of all processes.
+
+    Raises `TracingError` for what is no number of turns, and if parameters have turns already.
+    """
+    if given == "auto":
+        if parameters_every != 1:
+            return 1
+        trained = (one for _, one in named_parameters(model) if is_trained(one))
+        return AUTO_TURNS if sum(map(_size, trained)) > AUTO_BYTES else 1
+    if type(given) is not int or given < 1:
+        raise TracingError(f'updates_every= is "auto" or a number of recorded steps, not {given!r}')
+    if given > 1 and parameters_every != 1:
+        raise TracingError(
+            f"parameters_every={parameters_every} measures updates in turns already: leave out "
+            f"updates_every={given}, or parameters_every="
+        )
+    return given
 
 
 class Turns:
@@ -20,35 +66,39 @@ class Turns:
         self.every = every
         self.number = 0
         self._part: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
         self._sizes = [0] * every
-        self._last: tuple[Trained, int, Trained] | None = None
+        self._of: Trained | None = None
+        self._chosen: dict[int, tuple[Trained, Trained]] = {}
         self.look_up(parameters)
 
     def look_up(self, parameters: Mapping[str, Parameter]) -> None:
         """Give each new parameter, the largest first, to the part that is smallest by then."""
-        self._last = None
+        self._of, self._chosen = None, {}
         if self.every == 1:
             return
+        for name in self._part.keys() - parameters.keys():
+            self._sizes[self._part.pop(name)] -= self._bytes.pop(name)
         new = {name: _size(one) for name, one in parameters.items() if name not in self._part}
         for name in sorted(new, key=lambda name: -new[name]):
-            part = min(range(self.every), key=self._sizes.__getitem__)
-            self._part[name] = part
-            # An empty one counts too, so that many small ones do not all get the same turn.
-            self._sizes[part] += 1 + new[name]
+            self._give(name, new[name], min(range(self.every), key=self._sizes.__getitem__))
+
+    @property
+    def turn(self) -> int:
+        """Which part has its turn in the step under way, if that is recorded."""
+        return self.number % self.every
 
     def is_now(self, name: str) -> bool:
         """Whether it is a parameter's turn in the step under way, if that is recorded."""
-        return self.every == 1 or self._part[name] == self.number % self.every
+        return self.every == 1 or self._part[name] == self.turn
 
     def now(self, trained: Trained) -> Trained:
         """Those of the trained parameters whose turn it is."""
-        if self.every == 1:
-            return trained
-        turn = self.number % self.every
-        if self._last is None or self._last[0] is not trained or self._last[1] != turn:
-            chosen = {n: one for n, one in trained.by_name.items() if self._part[n] == turn}
-            self._last = trained, turn, Trained(chosen)
-        return self._last[2]
+        return trained if self.every == 1 else self._now_and_others(trained)[0]
+
+    def others(self, trained: Trained) -> Trained:
+        """Those of the trained parameters whose turn it is not."""
+        return _NONE if self.every == 1 else self._now_and_others(trained)[1]
 
     def now_and_next(
         self, parameters: Mapping[str, Parameter], *, record: bool
@@ -60,10 +110,52 @@ class Turns:
             {name: one for name, one in parameters.items() if self._part[name] == following},
         )
 
+    def each(self, trained: Trained) -> list[list[Parameter]]:
+        """The trained parameters of each turn."""
+        found: list[list[Parameter]] = [[] for _ in range(self.every)]
+        for name, one in trained.by_name.items():
+            found[self._part[name] if self.every > 1 else 0].append(one)
+        return found
+
     def advance(self) -> None:
         """A recorded step has ended."""
         self.number += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return whose turn it is, and which part each parameter belongs to."""
+        return {"turn": self.number, "every": self.every, "parts": dict(self._part)}
+
+    def load_state_dict(
+        self, state: Mapping[str, Any], parameters: Mapping[str, Parameter]
+    ) -> None:
+        """Restore what `state_dict` returned; parts only if there are as many of them now."""
+        self.number = state.get("turn", 0)
+        if state.get("every") == self.every > 1:
+            self._part, self._bytes, self._sizes = {}, {}, [0] * self.every
+            for name, part in state["parts"].items():
+                if name in parameters and part in range(self.every):
+                    self._give(name, _size(parameters[name]), part)
+            self.look_up(parameters)
+
+    def _give(self, name: str, size: int, part: int) -> None:
+        # An empty one counts too, so that many small ones do not all get the same turn.
+        self._part[name], self._bytes[name] = part, 1 + size
+        self._sizes[part] += 1 + size
+
+    def _now_and_others(self, trained: Trained) -> tuple[Trained, Trained]:
+        if self._of is not trained:
+            self._of, self._chosen = trained, {}
+        turn = self.turn
+        if turn not in self._chosen:
+            own = {n: one for n, one in trained.by_name.items() if self._part[n] == turn}
+            rest = {n: one for n, one in trained.by_name.items() if n not in own}
+            self._chosen[turn] = Trained(own), Trained(rest)
+        return self._chosen[turn]
+
+
+_NONE = Trained({})
+
 
 def _size(parameter: Parameter) -> int:
-    return 0 if is_lazy(parameter) else parameter.numel()
+    """Bytes of a parameter, of all processes that have a part of it."""
+    return 0 if is_lazy(parameter) else parameter.numel() * parameter.element_size()
