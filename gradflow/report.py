@@ -7,7 +7,8 @@ Python the module itself is called; `gradflow.findings.reporting.report` describ
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -294,22 +295,23 @@ def _write(
     from reports.html.vega import begin  # noqa: PLC0415
     from reports.terminal import answer_text, print_text, sections_text  # noqa: PLC0415
 
-    _keep_to_small_pages()
-    if any(one.name == "html" for one in formats):
-        begin()
-    report = make_report(
-        experiment, only, paper, out, processes=None, length=length, language=language
-    )
-    if not formats:
-        print_text(sections_text(report.shown))
-        return report, []
-    written = write_report(report, formats, out, report_name(only))
+    with _small_pages():
+        if any(one.name == "html" for one in formats):
+            begin()
+        report = make_report(
+            experiment, only, paper, out, processes=None, length=length, language=language
+        )
+        if not formats:
+            print_text(sections_text(report.shown))
+            return report, []
+        written = write_report(report, formats, out, report_name(only))
     print_text(answer_text(report.shown))
     print(*written, sep="\n")
     return report, written
 
 
-def _keep_to_small_pages() -> None:
+@contextmanager
+def _small_pages() -> Iterator[None]:
     """Let Arrow take its memory from the system's own allocator.
 
     By default it takes huge pages, gives them back and takes them again, table by table: on a
@@ -317,7 +319,12 @@ def _keep_to_small_pages() -> None:
     """
     import pyarrow  # noqa: PLC0415 - slow to load
 
+    before = pyarrow.default_memory_pool()
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    try:
+        yield
+    finally:
+        pyarrow.set_memory_pool(before)
 
 
 def _checks(options: Options) -> "Checks | None":

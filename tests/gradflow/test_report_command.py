@@ -9,6 +9,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
+import pyarrow
 import pytest
 from pypdf import PdfReader
 
@@ -55,6 +56,19 @@ def seen_in(folder: Path) -> list[str]:
     """What is in the folder, but for the lock, which is hidden, and the manifest."""
     names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(name for name in names if name != MANIFEST_FILE)
+
+
+def test_arrow_takes_memory_of_the_system_only_while_a_report_is_made(run_folder, monkeypatch):
+    before, pools = pyarrow.default_memory_pool().backend_name, []
+
+    def noted(experiment, *_):
+        pools.append(pyarrow.default_memory_pool().backend_name)
+        return answered(experiment)
+
+    monkeypatch.setattr("reports.building.run_all", noted)
+    assert report.main([str(run_folder), "--format", "json"]) == 0
+    assert pools == ["system"]
+    assert pyarrow.default_memory_pool().backend_name == before
 
 
 def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys):
