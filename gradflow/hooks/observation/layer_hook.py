@@ -82,9 +82,10 @@ class LayerHook(LeftOutOfCopies):
         ):
             self._function(calls, module, args, output)
             return
-        for last, _, before in reader.last:
-            # The same tensor, or one with another channel axis, which the output would share.
-            if last is output or (
+        for last, version, before in reader.last:
+            # The same tensor, unless it was changed in place since, or one with another channel
+            # axis, which the output would share.
+            if (last is output and output._version == version) or (
                 calls.keeps_axis
                 and before.axis != usual.axis
                 and (last.is_nested or last.shape == shape)
