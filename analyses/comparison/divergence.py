@@ -179,13 +179,21 @@ def numbers_of(runs: Sequence[Run]) -> Numbers:
     ]
     numbers = Numbers(common, names, whats, np.array(values, dtype=float))
     if any(turns_of_updates(run) > 1 for run in runs):
-        _leave_out_turns(numbers)
+        everything = any("parameters_every" in run.description for run in runs)
+        _leave_out_turns(numbers, everything=everything)
     return numbers
 
 
-def _leave_out_turns(numbers: Numbers) -> None:
-    """Of parameters, compare only what all runs measured: others had no turn in some run."""
-    kinds = [what for table, _, _, what, _ in _ORDER if table == "parameters"]
+def _leave_out_turns(numbers: Numbers, *, everything: bool) -> None:
+    """Compare only the updates that all runs measured: others had no turn in some run.
+
+    If everything of a parameter has turns, so of all its numbers.
+    """
+    kinds = [
+        what
+        for table, _, column, what, _ in _ORDER
+        if table == "parameters" and (everything or column == "update_norm")
+    ]
     own = np.array([what in kinds for what in numbers.whats], dtype=bool)
     unknown = np.isnan(numbers.values).any(axis=0) & own
     numbers.values[:, unknown] = np.nan

@@ -87,15 +87,20 @@ class WorkAhead:
         self._collect(0)
         self._start_if_free()
         if (place := self._claim()) is not None:
-            self._do(self._batch[place])
+            self._try(self._batch[place])
         elif self._waiting:
-            self._do(self._waiting.pop())
+            self._try(self._waiting.pop())
         elif self._workers:
             if not self._collect(_LONGEST_WAIT):
                 self._end()
         else:
             return False
         return True
+
+    def _try(self, piece: Piece) -> None:
+        # What fails is done again where its result is asked for, and fails there.
+        with suppress(Exception):
+            self._do(piece)
 
     def _do(self, piece: Piece) -> None:
         self._keep(piece, piece())

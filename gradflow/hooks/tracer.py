@@ -31,7 +31,7 @@ from gradflow.hooks.selection.schedules import Schedule, default_schedule
 from gradflow.hooks.state import resume_point
 from gradflow.hooks.step_cycle import StepCycle
 from gradflow.hooks.store import RecordStore
-from gradflow.hooks.updates.turns import number_of_turns
+from gradflow.hooks.updates.turns import Every, require_possible_turns
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.lenient import LenientWriter
@@ -100,8 +100,7 @@ class Tracer:
             and totals over parameters are missing.
         updates_every: n, to measure in turns only what needs a copy of a parameter: its update, and
             the cosine of its gradient with that of the step before. All other numbers, and so the
-            totals of gradients and the clipping, are there at every recorded step. "auto" is 8 for
-            a model with more than 32 MiB of trained parameters, else 1.
+            totals of gradients and the clipping, are there at every recorded step.
         terms: n, to measure the terms that are given to `terms` in the first recorded step and then
             in every n-th one; or a function of the step. It costs a further backward pass a term
             in these steps.
@@ -149,7 +148,7 @@ class Tracer:
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
         parameters_every: int = 1,
-        updates_every: int | Literal["auto"] = "auto",
+        updates_every: int = 1,
         terms: int | Schedule = 20,
         sinks: Any = (),
         alerts: "Alerts" = None,
@@ -179,13 +178,15 @@ class Tracer:
             outputs=outputs,
             compiled=compiled,
             parameters_every=parameters_every,
-            updates_every=number_of_turns(updates_every, parameters_every, model),
+            updates_every=updates_every,
             stop_on_nonfinite=stop_on_nonfinite,
             terms=terms,
             around_spikes=around_spikes,
             objective=objective,
         )
         options.require_possible_with(processes.count)
+        turns = Every(parameters_every, updates_every)
+        require_possible_turns(turns, around_spikes=around_spikes is not None)
         instruments = instruments_of(model, options)
         self._cycle = StepCycle(given, optimizer, options, processes, self._report, instruments)
         self._description = {

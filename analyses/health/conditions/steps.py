@@ -84,7 +84,7 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         verdict,
         message("third largest update of all weights over their norm")
         if turns_of_updates(run) == 1
-        else message("third largest update of the weights whose turn it was, over their norm"),
+        else message("third largest update of all weights, each in its turn, over their norm"),
         "",
         float(highest),
         None,

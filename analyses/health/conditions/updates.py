@@ -77,14 +77,19 @@ def whole_updates(run: Run) -> pd.Series:
     """Norm of the update of all weights together over the norm of these, by step.
 
     A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
-    are measured in turns, those of the weights whose turn it was, over these.
+    are measured in turns, the squares of those whose turn it was stand for as many as there are
+    turns, which have about the same size in bytes: an estimate. If everything of a parameter has
+    turns, it is of these parameters alone.
     """
     names = weight_updates(run).columns
     rows = run.parameters[run.parameters["parameter"].isin(names)]
-    rows = rows[rows["update_norm"].notna()]
+    turns = run.description.get("updates_every", 1)
+    if turns == 1:
+        rows = rows[rows["update_norm"].notna()]
     squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
     totals = squares.groupby(rows["step"]).sum(min_count=1)
-    return np.sqrt(totals["update_norm"] / totals["weight_norm"].where(totals["weight_norm"] > 0))
+    updates = totals["update_norm"] * turns
+    return np.sqrt(updates / totals["weight_norm"].where(totals["weight_norm"] > 0))
 
 
 def _had_a_turn(run: Run) -> pd.Series:

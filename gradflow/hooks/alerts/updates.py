@@ -301,7 +301,8 @@ def whole_updates(rows: Columns, steps: Sequence[int], weights: Sequence[str]) -
     """Norm of the update of all `weights` together over the norm of these, by step.
 
     A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
-    are measured in turns, those of the weights whose turn it was, over these.
+    are measured in turns, those of the weights whose turn it was, over these: then it may, where
+    all of them start at 0.
     """
     own = np.isin(np.ma.getdata(rows["parameter"]).astype(str), list(weights))
     own &= ~np.ma.getmaskarray(np.ma.asanyarray(rows["update_norm"]))

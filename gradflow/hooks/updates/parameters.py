@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from gradflow.errors import TracingError
 from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers, ParameterTable
 from gradflow.hooks.updates.backward_gradients import BackwardGradients, norms_of
@@ -55,6 +56,7 @@ class ParameterRecorder:
         every: Every = ALWAYS,
     ) -> None:
         self._known = KnownParameters(model)
+        self._updates_every = every.updates
         self._turns = self._copied = Turns(every.parameters, self._known.all)
         if every.updates > 1:
             self._copied = Turns(every.updates, self._known.all)
@@ -226,10 +228,21 @@ class ParameterRecorder:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the gradients kept for the next step's cosine, and whose turn it is."""
-        return {**self._previous.state_dict(), **self._copied.state_dict()}
+        kept = {**self._previous.state_dict(), **self._copied.state_dict()}
+        return {**kept, "updates_every": self._updates_every}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the kept gradients, each on the device of its parameter."""
+        """Restore the kept gradients, each on the device of its parameter.
+
+        Raises `TracingError` if updates were measured in another number of turns: the description
+        of a run holds for all of it.
+        """
+        before = state.get("updates_every", 1)
+        if before != self._updates_every:
+            raise TracingError(
+                f"until now this training measured updates with updates_every={before}: give the "
+                f"tracer the same, not {self._updates_every}"
+            )
         known = self._known.all
         gradients = {
             name: gradient.to(local_part(known[name].detach()).device)

@@ -6,20 +6,13 @@ update moves it, and the cosine of its gradient with that of the step before.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from torch import nn
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
 from gradflow.errors import TracingError
-from gradflow.hooks.updates.known import Trained, is_trained
-from gradflow.hooks.wrappers import named_parameters
-
-# "auto" measures updates in this many turns, for models with more bytes of weights than these. Two
-# copies of so many bytes are an eighth of what a process takes that has only imported torch.
-AUTO_TURNS = 8
-AUTO_BYTES = 32 << 20
+from gradflow.hooks.updates.known import Trained
 
 
 class Every(NamedTuple):
@@ -32,26 +25,25 @@ class Every(NamedTuple):
 ALWAYS = Every()
 
 
-def number_of_turns(given: int | Literal["auto"], parameters_every: int, model: nn.Module) -> int:
-    """Return in how many turns the updates of the parameters of `model` are measured.
+def require_possible_turns(every: "Every", *, around_spikes: bool) -> None:
+    """Raise `TracingError` for what is no number of turns, or leaves some parameters without one.
 
-    With "auto" it depends on the bytes of the parameters that are trained now, of all processes.
-
-    Raises `TracingError` for what is no number of turns, and if parameters have turns already.
+    `around_spikes` says whether steps are recorded that are not written.
     """
-    if given == "auto":
-        if parameters_every != 1:
-            return 1
-        trained = (one for _, one in named_parameters(model) if is_trained(one))
-        return AUTO_TURNS if sum(map(_size, trained)) > AUTO_BYTES else 1
+    given = every.updates
     if type(given) is not int or given < 1:
-        raise TracingError(f'updates_every= is "auto" or a number of recorded steps, not {given!r}')
-    if given > 1 and parameters_every != 1:
+        raise TracingError(f"updates_every= is a number of recorded steps, not {given!r}")
+    if given > 1 and every.parameters != 1:
         raise TracingError(
-            f"parameters_every={parameters_every} measures updates in turns already: leave out "
+            f"parameters_every={every.parameters} measures updates in turns already: leave out "
             f"updates_every={given}, or parameters_every="
         )
-    return given
+    if given > 1 and around_spikes:
+        raise TracingError(
+            f"with around_spikes= every step is recorded and some are written, so with "
+            f"updates_every={given} some parameters may never have a turn in those: leave out one "
+            "of the two"
+        )
 
 
 class Turns:

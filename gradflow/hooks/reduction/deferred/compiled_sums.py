@@ -50,7 +50,7 @@ def _sum(x, begin, count):
 
 @_loop
 def put_sums(flat, ends, counts, elements, rows, out):
-    """Write what `sums.by_numpy` returns to the columns `rows` of `out` [12, R]."""
+    """Write what `fused.sums_in` returns to the columns `rows` of `out` [12, R]."""
     scratch = np.empty(counts.max())
     for t in range(ends.size):
         count, row = counts[t], rows[t]

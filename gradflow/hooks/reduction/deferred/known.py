@@ -6,6 +6,7 @@ the tensors of one kind and used again. Those on a device wait for others, as sm
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ _NUMPY: dict[torch.dtype, Any] = {
     torch.float64: np.dtype(np.float64),
 }
 # So many numbers are kept for the sums of all threads at most, until the next call.
-_MOST_KEPT = 1 << 16
+_MOST_KEPT = 1 << 14
 
 
 def learn_tensor(
@@ -50,7 +51,7 @@ def learn_tensor(
     habit.usual = None
     geometry, ordered = in_order(tensor, axis)
     if ordered.data_ptr() == tensor.data_ptr():  # else it has gaps, and was copied
-        prepared = None if device is not None else LargeMoments(geometry, dtype)
+        prepared = None if device is not None else _moments_of(geometry, dtype)
         takes = share or 0.0
         habit.usual = Usual(habit, shape, axis, dtype, geometry, takes, strides, prepared, device)
 
@@ -125,6 +126,12 @@ class LargeMoments:
             _NUMPY[self._dtype], threads, layout, *self._geometry[:4]
         )
         return made
+
+
+@lru_cache(maxsize=1024)
+def _moments_of(geometry: Geometry, dtype: torch.dtype) -> LargeMoments:
+    """Return what reduces such tensors: one for all layers, since it keeps memory for the sums."""
+    return LargeMoments(geometry, dtype)
 
 
 class LargeProducts:

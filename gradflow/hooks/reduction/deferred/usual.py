@@ -3,8 +3,8 @@
 Once a layer's outputs, or their gradients, have been reduced in a group, the next ones are usually
 of the same shape, dtype and order in memory. The hook compares the shape alone. What else could
 differ is compared for a whole group when it is due, in a few calls; a tensor that is not as it
-usually is, is then reduced alone. Most groups are those of the step before, tensor by tensor: what
-is known of such a group is kept.
+usually is, is then reduced alone. What does not wait is compared at once. Most groups are those of
+the step before, tensor by tensor: what is known of such a group is kept.
 """
 
 from collections.abc import Callable, Sequence

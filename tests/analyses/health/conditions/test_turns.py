@@ -108,7 +108,7 @@ def test_parameters_without_a_turn_leave_open_whether_all_are_updated(tmp_path):
     assert found.note == f"The updates of {left} trained parameters have had no turn yet."
 
 
-def test_the_ratio_of_a_step_is_that_of_the_weights_whose_turn_it_was(tmp_path):
+def test_the_ratio_of_a_step_is_estimated_from_the_weights_whose_turn_it_was(tmp_path):
     whole, in_turns = both(tmp_path, steps=12)
     rows = whole.parameters.set_index(["step", "parameter"])
     measured = in_turns.parameters[in_turns.parameters.update_norm.notna()]
@@ -117,8 +117,9 @@ def test_the_ratio_of_a_step_is_that_of_the_weights_whose_turn_it_was(tmp_path):
     found = whole_updates(in_turns)
     assert len(found) > 0
     for step, one in measured[measured.parameter.isin(names)].groupby("step"):
+        every = rows.loc[[(step, name) for name in names]]
         own = rows.loc[[(step, name) for name in one.parameter]]
-        ratio = np.sqrt((own.update_norm**2).sum() / (own.weight_norm**2).sum())
+        ratio = np.sqrt(EVERY * (own.update_norm**2).sum() / (every.weight_norm**2).sum())
         assert found[step] == pytest.approx(ratio, rel=1e-12)
 
 
@@ -157,3 +158,36 @@ def test_the_ratio_of_a_group_is_that_of_a_round_in_which_each_parameter_had_its
         ratio = np.sqrt(own.u.sum() / own.groupby("parameter").w.mean().sum())
         at = table[(table.group == group) & (table.step == 7)].update_to_weight
         assert at.item() == pytest.approx(ratio, rel=1e-9)
+
+
+class Adapted(nn.Module):
+    """A frozen layer and a low-rank adapter, one of whose weights starts at 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(16, 16).requires_grad_(False)
+        self.down, self.up = nn.Linear(16, 4, bias=False), nn.Linear(4, 16, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return x + torch.tanh(self.base(x) + self.up(self.down(x)))
+
+
+@pytest.mark.parametrize("every", [1, 2, EVERY])
+def test_adapters_that_start_at_0_make_no_large_steps_whatever_shares_their_turn(every, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Adapted() for _ in range(4)))
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5)
+    with gradflow.Tracer(
+        model, tmp_path / "run", optimizer=optimizer, updates_every=every
+    ) as tracer:
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = (model(torch.randn(16, 16)) - torch.randn(16, 16)).square().mean()
+            loss.backward()
+            tracer.log(loss=loss)
+            optimizer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert whole_updates(run).max() < 1e-3
+    assert verdicts(run)["overshooting"] is Verdict.CONTRADICTED

@@ -331,22 +331,25 @@ def _sizes(tracer):
     return [[-(-8 * one.numel() // 64) * 64 for one in turn] for turn in known.each(names)]
 
 
-def test_turns_are_taken_by_themselves_where_the_copies_would_be_large(tmp_path, monkeypatch):
-    size = sum(8 * one.numel() for one in network().parameters())
-    for bound, expected in ((size, None), (size - 1, turns.AUTO_TURNS)):
-        monkeypatch.setattr(turns, "AUTO_BYTES", bound)
-        train(tmp_path / str(bound), steps=range(2), updates_every="auto")
-        said = json.loads((tmp_path / str(bound) / "run.json").read_text())
-        assert said.get("updates_every") == expected
+@pytest.mark.parametrize("other", [{"parameters_every": 2}, {"around_spikes": 3}], ids=str)
+def test_turns_of_updates_are_refused_beside_what_leaves_some_without_a_turn(other, tmp_path):
+    (name,) = other
+    with pytest.raises(TracingError, match=f"{name}.*updates_every=2"):
+        gradflow.Tracer(network(), tmp_path / "other", updates_every=2, **other)
 
 
-def test_parameters_that_have_turns_need_no_turns_of_updates(tmp_path, monkeypatch):
-    monkeypatch.setattr(turns, "AUTO_BYTES", 0)
-    train(tmp_path / "run", steps=range(2), updates_every="auto", parameters_every=2)
-    said = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (said.get("updates_every"), said["parameters_every"]) == (None, 2)
-    with pytest.raises(TracingError, match="measures updates in turns already"):
-        gradflow.Tracer(network(), tmp_path / "other", parameters_every=2, updates_every=2)
+@pytest.mark.parametrize(("before", "after"), [(1, EVERY), (EVERY, 1), (EVERY, 2)])
+def test_a_training_goes_on_with_the_turns_that_it_had(before, after, tmp_path):
+    model = network()
+    with gradflow.Tracer(model, tmp_path / "run", updates_every=before) as tracer:
+        model(batch(0)).sum().backward()
+        tracer.step()
+        state = tracer.state_dict()
+    with (
+        pytest.raises(TracingError, match=f"updates_every={before}.*not {after}"),
+        gradflow.Tracer(model, tmp_path / "run", updates_every=after, resume=state),
+    ):
+        pass
 
 
 def test_the_largest_parameter_has_a_turn_of_its_own():
