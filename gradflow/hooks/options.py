@@ -41,6 +41,9 @@ class RecordingOptions:
         _require_one_of("compiled", self.compiled, ("uncompiled", "in-graph"))
         _require_one_of("objective", self.objective, ("fixed", "moving"))
         require_positive_int("parameters_every", self.parameters_every)
+        require_positive_int("updates_every", self.updates_every)
+        if self.updates_every > 1:
+            self._require_a_turn_for_each()
         if not callable(self.terms):
             require_positive_int("terms", self.terms)
         if self.around_spikes is not None:
@@ -50,6 +53,19 @@ class RecordingOptions:
                     "around_spikes= records every step, which costs more than a budget allows: "
                     "give the tracer another schedule, such as schedule=16"
                 )
+
+    def _require_a_turn_for_each(self) -> None:
+        if self.parameters_every != 1:
+            raise TracingError(
+                f"parameters_every={self.parameters_every} measures updates in turns already: "
+                f"leave out updates_every={self.updates_every}, or parameters_every="
+            )
+        if self.around_spikes is not None:
+            raise TracingError(
+                "with around_spikes= every step is recorded and some are written, so with "
+                f"updates_every={self.updates_every} some parameters may never have a turn in "
+                "those: leave out one of the two"
+            )
 
     @property
     def runs_compiled(self) -> bool:

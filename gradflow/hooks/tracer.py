@@ -31,7 +31,6 @@ from gradflow.hooks.selection.schedules import Schedule, default_schedule
 from gradflow.hooks.state import resume_point
 from gradflow.hooks.step_cycle import StepCycle
 from gradflow.hooks.store import RecordStore
-from gradflow.hooks.updates.turns import Every, require_possible_turns
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.lenient import LenientWriter
@@ -185,8 +184,6 @@ class Tracer:
             objective=objective,
         )
         options.require_possible_with(processes.count)
-        turns = Every(parameters_every, updates_every)
-        require_possible_turns(turns, around_spikes=around_spikes is not None)
         instruments = instruments_of(model, options)
         self._cycle = StepCycle(given, optimizer, options, processes, self._report, instruments)
         self._description = {

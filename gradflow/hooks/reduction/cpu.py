@@ -23,6 +23,11 @@ LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
     torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
     torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
 }
+# The dtypes that the loops read, as numpy names them.
+NUMPY: dict[torch.dtype, Any] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
 _HALF_PRECISION = (torch.float16, torch.bfloat16)
 # Elements that a loop processes together.
 BLOCK = 4096
@@ -111,7 +116,8 @@ def _try_out(module: ModuleType) -> None:
         loops.multiply(np.array([[2, at_x, at_x, at_x]]), np.zeros((1, 7)))
 
 
-def _is_supported(x: Tensor) -> bool:
+def is_supported(x: Tensor) -> bool:
+    """Whether the loops read a tensor that is not nested, once its elements are in order."""
     return (
         type(x) is Tensor
         and x.device.type == "cpu"
@@ -158,7 +164,7 @@ def reduce(
     if x.dtype in _HALF_PRECISION and x.device.type == "cpu":
         x = x.float()
     module = loops_module()
-    if module is None or not _is_supported(x):
+    if module is None or not is_supported(x):
         return None
     flat, channels, run = _flatten_runs(x, channel_axis)
     if channels == 1:
@@ -248,7 +254,7 @@ def junction_products(w: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | No
 def _sums_of(name: str, *tensors: Tensor) -> Any:
     """Return the result of loop `name` for the flattened tensors."""
     module = loops_module()
-    arrays = _flat_arrays(tensors) if module and all(map(_is_supported, tensors)) else None
+    arrays = _flat_arrays(tensors) if module and all(map(is_supported, tensors)) else None
     if module is None or arrays is None:
         return None
     threads = thread_count(arrays[0].size)

@@ -22,11 +22,6 @@ from gradflow.hooks.reduction.deferred.same_looks import PLAIN, Looks
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped
 
-_NUMPY: dict[torch.dtype, Any] = {
-    torch.float32: np.dtype(np.float32),
-    torch.float64: np.dtype(np.float64),
-}
-
 
 @dataclass(frozen=True)
 class _Table:
@@ -123,7 +118,7 @@ class Loop:
         self._rest = [place for place, kind in enumerate(kinds) if kind is None]
         self._read = np.array([place for place, kind in enumerate(kinds) if kind], np.int64)
         self._tables = []
-        for dtype in _NUMPY:
+        for dtype in cpu.NUMPY:
             places = [place for place, kind in enumerate(kinds) if kind is dtype]
             if places:
                 self._tables.append(_laid_out(dtype, places, [lists[0][at] for at in places]))
@@ -210,7 +205,7 @@ def _common_dtype(tensors: Sequence[Tensor]) -> torch.dtype | None:
 def _is_readable(tensor: Tensor) -> bool:
     return (
         type(tensor) in PLAIN
-        and tensor.dtype in _NUMPY
+        and tensor.dtype in cpu.NUMPY
         and tensor.is_cpu
         and tensor.layout == torch.strided
         and not tensor.is_nested
@@ -229,7 +224,7 @@ def _laid_out(dtype: torch.dtype, places: list[int], tensors: Sequence[Tensor]) 
     first = sizes[owners] * share // shares[owners]
     last = sizes[owners] * (share + 1) // shares[owners]
     return _Table(
-        _NUMPY[dtype],
+        cpu.NUMPY[dtype],
         np.array(places, np.int64),
         np.array(places, np.int64)[owners],
         first * dtype.itemsize,

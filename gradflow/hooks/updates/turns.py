@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-from gradflow.errors import TracingError
 from gradflow.hooks.updates.known import Trained
 
 
@@ -23,27 +22,6 @@ class Every(NamedTuple):
 
 
 ALWAYS = Every()
-
-
-def require_possible_turns(every: "Every", *, around_spikes: bool) -> None:
-    """Raise `TracingError` for what is no number of turns, or leaves some parameters without one.
-
-    `around_spikes` says whether steps are recorded that are not written.
-    """
-    given = every.updates
-    if type(given) is not int or given < 1:
-        raise TracingError(f"updates_every= is a number of recorded steps, not {given!r}")
-    if given > 1 and every.parameters != 1:
-        raise TracingError(
-            f"parameters_every={every.parameters} measures updates in turns already: leave out "
-            f"updates_every={given}, or parameters_every="
-        )
-    if given > 1 and around_spikes:
-        raise TracingError(
-            f"with around_spikes= every step is recorded and some are written, so with "
-            f"updates_every={given} some parameters may never have a turn in those: leave out one "
-            "of the two"
-        )
 
 
 class Turns:

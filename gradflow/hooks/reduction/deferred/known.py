@@ -19,10 +19,6 @@ from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred.waiting import Habit, Usual
 from gradflow.hooks.reduction.groups import geometry_of, in_order, layout_of
 
-_NUMPY: dict[torch.dtype, Any] = {
-    torch.float32: np.dtype(np.float32),
-    torch.float64: np.dtype(np.float64),
-}
 # So many numbers are kept for the sums of all threads at most, until the next call.
 _MOST_KEPT = 1 << 14
 
@@ -81,16 +77,7 @@ def _device_of(tensor: Tensor) -> torch.device | None:
 
 def _is_plain(tensor: Tensor) -> bool:
     """Whether the loops read a tensor as it is."""
-    return (
-        type(tensor) is Tensor
-        and tensor.is_cpu
-        and tensor.dtype in _NUMPY
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-        and not tensor.is_neg()
-        and tensor.numel() > 0
-        and cpu.loops_module() is not None
-    )
+    return not tensor.is_nested and cpu.is_supported(tensor) and cpu.loops_module() is not None
 
 
 class LargeMoments:
@@ -123,7 +110,7 @@ class LargeMoments:
         assert module is not None
         layout = cpu.group_loops(self._dtype).layout
         made: Callable[[int], np.ndarray] = module.Reduction(
-            _NUMPY[self._dtype], threads, layout, *self._geometry[:4]
+            cpu.NUMPY[self._dtype], threads, layout, *self._geometry[:4]
         )
         return made
 
@@ -157,7 +144,7 @@ class LargeProducts:
         if multiply is None:
             module = cpu.threads_module()
             assert module is not None
-            multiply = module.Products(_NUMPY[self._dtype], threads, self._elements)
+            multiply = module.Products(cpu.NUMPY[self._dtype], threads, self._elements)
         found = multiply(addresses)
         self._kept.append((threads, multiply))
         return found
