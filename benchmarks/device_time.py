@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from gradflow.hooks.reduction import cpu, fused
-from gradflow.hooks.reduction.cuda import groups, launches, products
+from gradflow.hooks.reduction.cuda import checked, groups, launches, products
 from gradflow.hooks.reduction.deferred import reductions
 
 
@@ -33,9 +33,9 @@ def seeming_on_a_gpu() -> ExitStack:
     stack = ExitStack()
     for owner, name, value in (
         (launches, "launch", launch),
-        (fused, "_kernels", lambda _: launches),
-        (fused, "_groups_in_kernel", lambda _: True),
-        (fused, "products_in_kernel", lambda _: products),
+        (checked, "kernels", lambda _: launches),
+        (checked, "work_in_groups", lambda _: True),
+        (checked, "products", lambda _: products),
         (fused, "_on_gpu", lambda x: True),
         (groups, "_is_on_gpu", lambda x: x.layout is torch.strided),
         (groups, "is_in_order", lambda x: True),

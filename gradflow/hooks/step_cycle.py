@@ -24,8 +24,8 @@ from gradflow.hooks.recording.nonfinite import nonfinite_message
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.recording.spikes import SpikeRing
 from gradflow.hooks.reduction import means
-from gradflow.hooks.reduction.deferred import sums
 from gradflow.hooks.reduction.fused import prepare_device
+from gradflow.hooks.reduction.statistics import sums
 from gradflow.hooks.refusals import (
     captured_step_message,
     gradients_gone_message,

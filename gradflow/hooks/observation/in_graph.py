@@ -6,7 +6,7 @@ pass those of its gradient to another. The compiler traces both and fuses them w
 tensors. After the step, all buffers are copied in one call, and read when the run's numbers are
 transferred.
 
-A buffer [3 C + 9] holds the values of `fused.Moments` [3 C + 6], the number of elements, the length
+A buffer [3 C + 9] holds the values of `Moments` [3 C + 6], the number of elements, the length
 of the first axis, and how many passes have written it since the step began. With none, the layer
 has no row in that step; with several, as under gradient accumulation, neither: only the last would
 count. Nor has it one if its output does not fit the buffer: that is fixed in the graph.
@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.by_torch import sum_dtype
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
 
 _COUNTS = 3  # at the end of a buffer: elements, length of the first axis, passes
 
@@ -234,7 +234,7 @@ def _sizes(x: Tensor) -> tuple[int, int]:
 
 
 def _values(x: Tensor, axis: int | None) -> Tensor:
-    """Return the values of `fused.Moments` for x [N, ...] by operations that a compiler can trace.
+    """Return the values of `Moments` for x [N, ...] by operations that a compiler can trace.
 
     Sums are about the first element of the channel, those of powers about the first of the tensor.
     """

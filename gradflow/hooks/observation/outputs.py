@@ -18,7 +18,8 @@ from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.junction_records import Seen
 from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.reduction.deferred.waiting import Usual
-from gradflow.hooks.reduction.fused import Moments, moments_if_any
+from gradflow.hooks.reduction.fused import moments_if_any
+from gradflow.hooks.reduction.moments import Moments
 
 _current_task = torch._C._current_graph_task_id
 

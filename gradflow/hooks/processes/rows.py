@@ -9,7 +9,7 @@ from gradflow.hooks.processes.norms import SameNorms, SplitNorms
 from gradflow.hooks.processes.wholes import Coordinates, whole_moments, whole_products
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.junction_records import known
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
 from gradflow.hooks.reduction.parts import Part
 
 # Moments by kind (activation, gradient, skip, branch) and name of the layer.

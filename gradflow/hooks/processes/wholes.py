@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.processes.norms import SAME_WITHIN
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
 from gradflow.hooks.reduction.parts import Part
 
 _Seen = TypeVar("_Seen")

@@ -20,9 +20,9 @@ from gradflow.hooks.reduction.deferred.junction_records import (
     products_of,
     variances_of,
 )
-from gradflow.hooks.reduction.deferred.tables import MomentTable, packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import MISSING, DeferredMoments
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
+from gradflow.hooks.reduction.statistics.tables import MomentTable, packed, statistics_of
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 from gradflow.runs.format.schema import TABLES
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
 
 
 class Geometry(NamedTuple):

@@ -1,4 +1,4 @@
-"""Reduces a tensor to the values of `fused.Moments` with torch alone, on any device."""
+"""Reduces a tensor to the values of `Moments` with torch alone, on any device."""
 
 import math
 

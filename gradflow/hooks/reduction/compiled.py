@@ -197,7 +197,7 @@ def _reduce_short_runs(x, bits, layout, channels, run, first, last, counts, sums
 
 @_loop
 def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
-    """Compute `result`, the values [3 C + 6] of `fused.Moments`, from what the loops returned."""
+    """Compute `result`, the values [3 C + 6] of `Moments`, from what the loops returned."""
     shifts = _shifts(x, channels, run)
     count = x.size / channels
     for c in range(channels):

@@ -157,7 +157,7 @@ def _in_one_order(tensors: Sequence[Tensor]) -> Sequence[Tensor] | None:
 def reduce(
     x: Tensor, channel_axis: int | None, *, exponents: bool
 ) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Return the values of `fused.Moments` for a detached, non-empty x [N, C, S]: [3 C + 6].
+    """Return the values of `Moments` for a detached, non-empty x [N, C, S]: [3 C + 6].
 
     If asked for, also return the counts of biased exponents: [256], or [2048] for float64.
     """

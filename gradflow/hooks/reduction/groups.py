@@ -17,7 +17,8 @@ from torch import Tensor
 from gradflow.hooks.reduction import cpu, histograms
 from gradflow.hooks.reduction.batches import BatchLayout, Geometry, Layouts, MomentBatch
 from gradflow.hooks.reduction.cuda import groups as on_device
-from gradflow.hooks.reduction.fused import Moments, moments_if_any
+from gradflow.hooks.reduction.fused import moments_if_any
+from gradflow.hooks.reduction.moments import Moments
 
 ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 _layouts = Layouts()

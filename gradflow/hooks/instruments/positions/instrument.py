@@ -25,7 +25,8 @@ from gradflow.hooks.observation.hook import ModuleHooks
 from gradflow.hooks.observation.layer_calls import LayerRan
 from gradflow.hooks.options import RecordingOptions
 from gradflow.hooks.recording.records import Columns, StepRecord
-from gradflow.hooks.reduction.fused import Moments, to_statistics
+from gradflow.hooks.reduction.moments import Moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 from gradflow.hooks.selection.modules import select_modules
 
 _ROLES = frozenset(("block", "embedding", "recurrent", "attention"))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gradflow.hooks.instruments.terms.products import Products
 from gradflow.hooks.recording.records import Columns, StepRecord
-from gradflow.hooks.reduction.fused import Moments, to_statistics
+from gradflow.hooks.reduction.moments import Moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 from gradflow.runs.format.term_tables import (
     LAYER_KIND,
     MODEL_KIND,

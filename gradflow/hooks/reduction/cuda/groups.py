@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradflow.hooks.reduction import fused, histograms
-from gradflow.hooks.reduction.fused import Moments, moments_if_any
+from gradflow.hooks.reduction import histograms
+from gradflow.hooks.reduction.cuda import checked
+from gradflow.hooks.reduction.fused import moments_if_any
+from gradflow.hooks.reduction.moments import Moments
 
 Item = tuple[Tensor, int | None, bool]
 
@@ -52,7 +54,7 @@ class DeviceGroup:
         tensors: Sequence[tuple[torch.dtype, tuple[int, ...], int | None]],
     ) -> None:
         self._device = device
-        self._plans = fused.plans_of_group(device, [(*one, False) for one in tensors])
+        self._plans = checked.plans_of_group(device, [(*one, False) for one in tensors])
 
     def reduce(self, addresses: Sequence[int]) -> list[tuple[Tensor, Sequence[int]]] | None:
         """Return values of tensors at these addresses, and the places of these tensors in order.
@@ -77,7 +79,7 @@ def can_be_grouped(x: Tensor) -> bool:
     """Whether x is an ordinary tensor of a device whose kernels work; others are reduced alone."""
     if type(x) not in (Tensor, nn.Parameter) or not _is_on_gpu(x) or x.device in _without_groups:
         return False
-    return x.numel() > 0 and fused.takes_groups(x.device, x.dtype, x.numel())
+    return x.numel() > 0 and checked.takes_groups(x.device, x.dtype, x.numel())
 
 
 def can_multiply(whole: Tensor, skip: Tensor, branch: Tensor) -> bool:
@@ -88,7 +90,7 @@ def can_multiply(whole: Tensor, skip: Tensor, branch: Tensor) -> bool:
     return (
         all((one.dtype, one.device, one.shape, one.stride()) == look for one in (skip, branch))
         and _is_dense(whole)
-        and fused.products_in_kernel(whole.device) is not None
+        and checked.products(whole.device) is not None
     )
 
 
@@ -102,7 +104,7 @@ def multiply_on_device(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[T
     for index, (whole, _, _) in enumerate(items):
         groups.setdefault((whole.device, whole.dtype), []).append(index)
     for (device, _), indices in groups.items():
-        module = fused.products_in_kernel(device)
+        module = checked.products(device)
         try:
             assert module is not None
             products = module.multiply([items[index] for index in indices])
@@ -155,13 +157,13 @@ def _is_on_gpu(x: Tensor) -> bool:
 
 @torch.no_grad()
 def _reduce(device: torch.device, items: Sequence[Item]) -> Sequence[Moments | None]:
-    counted = any(wanted for _, _, wanted in items) and fused.counts_in_kernel(device)
+    counted = any(wanted for _, _, wanted in items) and checked.counts_magnitudes(device)
     prepared = [
         (x.detach(), axis % x.dim() if axis is not None and x.dim() else None, wanted and counted)
         for x, axis, wanted in items
     ]
     try:
-        values = fused.values_of_group(device, prepared)
+        values = checked.values_of_group(device, prepared)
     except Exception:  # whatever the launch met, each tensor has a way of its own
         _without_groups.add(device)
         return [moments_if_any(x, axis, histogram=wanted) for x, axis, wanted in items]

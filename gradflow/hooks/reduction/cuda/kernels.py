@@ -184,7 +184,7 @@ def _merge(
     rows: tl.constexpr,
     columns: tl.constexpr,
 ):
-    """Combine what `_reduce` wrote into result [3 C + 6], the values of `fused.Moments`.
+    """Combine what `_reduce` wrote into result [3 C + 6], the values of `Moments`.
 
     Each program combines `columns` channels; the first also combines what is of the whole tensor.
     """

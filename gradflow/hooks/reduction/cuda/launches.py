@@ -137,7 +137,7 @@ def means() -> str:
 
 
 def reduce(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> Values:
-    """Return the values of `fused.Moments` for x, [3 C + 6] float64, and its counts of magnitudes.
+    """Return the values of `Moments` for x, [3 C + 6] float64, and its counts of magnitudes.
 
     The counts, [`histograms.BINS`] int64, are None unless asked for. The dtype of x is one of
     `DTYPES`; x has 1 to `MAX_ELEMENTS` elements. `channel_axis` is None without channels.

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.reduction.deferred.tables import packed_in_order, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
 from gradflow.hooks.reduction.parts import Part
+from gradflow.hooks.reduction.statistics.tables import packed_in_order, statistics_of
 
 Seen = Moments | DeferredMoments
 Products = Tensor | np.ndarray

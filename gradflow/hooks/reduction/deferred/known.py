@@ -81,7 +81,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 class LargeMoments:
-    """Reduces tensors of one geometry and dtype, each to the values of its `fused.Moments`."""
+    """Reduces tensors of one geometry and dtype, each to the values of its `Moments`."""
 
     __slots__ = ("_dtype", "_geometry", "_kept")
 

@@ -17,8 +17,8 @@ from gradflow.hooks.reduction.deferred.usual import (
     is_usual,
 )
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit, Usual
-from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import layout_of
+from gradflow.hooks.reduction.moments import Moments
 
 # How many tensors wait at most of which all is known.
 MOST_USUAL = 256

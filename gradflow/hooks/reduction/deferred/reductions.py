@@ -21,7 +21,6 @@ from gradflow.hooks.reduction.deferred.waiting import (
     WaitingGradients,
     WaitingTensor,
 )
-from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import (
     ON_CPU,
     TensorToReduce,
@@ -32,6 +31,7 @@ from gradflow.hooks.reduction.groups import (
     reduce_group,
     reduce_small,
 )
+from gradflow.hooks.reduction.moments import Moments
 
 _STRIDED = torch.strided
 _MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.batches import Geometry, MomentBatch
-from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import geometry_of
+from gradflow.hooks.reduction.moments import Moments
 
 # How many bytes of small tensors on the CPU wait at most: so few that they are still in a cache
 # when they are read.

@@ -9,7 +9,8 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.layers import why_not_observed
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 
 Pair = namedtuple("Pair", ["nothing", "scores"])
 

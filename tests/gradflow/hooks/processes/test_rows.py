@@ -5,8 +5,9 @@ import torch
 
 from gradflow.hooks.processes.rows import OwnRow
 from gradflow.hooks.recording.records import JunctionRecord, StepRecord
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
 from gradflow.hooks.reduction.parts import Part
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 
 # Two shares of a batch [8, 6, 5] by two parts of what is split: 2 and 4 of the 6 channels, say.
 SHARES = (slice(0, 4), slice(4, 8))

@@ -6,6 +6,7 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.reduction import cpu, fused, means
+from gradflow.hooks.reduction.cuda import checked
 
 ON_CUDA = torch.device("cuda")
 
@@ -36,9 +37,9 @@ def test_a_run_on_the_cpu_says_whether_numbas_loops_were_used(tmp_path, monkeypa
 def test_a_run_on_cuda_says_whether_tritons_kernels_were_used(
     monkeypatch, kernels, groups, expected
 ):
-    monkeypatch.setattr(fused, "_kernels", lambda _: kernels)
-    monkeypatch.setattr(fused, "_groups_in_kernel", lambda _: groups)
-    monkeypatch.setattr(fused, "_counts_by_kernel", lambda _: True)
+    monkeypatch.setattr(checked, "kernels", lambda _: kernels)
+    monkeypatch.setattr(checked, "work_in_groups", lambda _: groups)
+    monkeypatch.setattr(checked, "counts_magnitudes", lambda _: True)
     fused.prepare_device(ON_CUDA)
     assert means.noted()["layers"].startswith(expected)
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 
 LENGTHS = (3, 5, 2)
 # torch calls nested tensors a prototype, once per process.

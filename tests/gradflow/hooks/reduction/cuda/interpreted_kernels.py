@@ -12,12 +12,13 @@ from scipy import stats
 
 import gradflow
 from gradflow.hooks.reduction import cpu, definition, fused, histograms
-from gradflow.hooks.reduction.cuda import groups, launches, products
+from gradflow.hooks.reduction.cuda import checked, groups, launches, products
 from gradflow.hooks.reduction.deferred.noted import UsualReductions
 from gradflow.hooks.reduction.deferred.reductions import Reductions
-from gradflow.hooks.reduction.deferred.tables import packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import Habit
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
+from gradflow.hooks.reduction.statistics.tables import packed, statistics_of
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
 # The interpreter computes with numpy, which warns where a GPU quietly gives inf or nan.
@@ -36,7 +37,7 @@ def only_the_kernels(monkeypatch):
     def unwanted(*_):
         raise AssertionError("the kernels did not take this tensor")
 
-    assert fused._kernels(torch.device("cpu")) is not None
+    assert checked.kernels(torch.device("cpu")) is not None
     monkeypatch.setattr(cpu, "loops_module", lambda: None)
     monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
     monkeypatch.setattr(fused, "_by_torch", unwanted)
@@ -46,7 +47,7 @@ def test_kernels_that_give_other_numbers_than_torch_are_not_used(monkeypatch):
     monkeypatch.undo()
     right = launches.reduce
     monkeypatch.setattr(launches, "reduce", lambda *a: (right(*a)[0] * (1 + 1e-6), None))
-    assert fused._kernels.__wrapped__(torch.device("cpu")) is None
+    assert checked.kernels.__wrapped__(torch.device("cpu")) is None
 
 
 def test_kernels_that_give_other_fourth_powers_than_torch_are_not_used(monkeypatch):
@@ -59,7 +60,7 @@ def test_kernels_that_give_other_fourth_powers_than_torch_are_not_used(monkeypat
         return values, counts
 
     monkeypatch.setattr(launches, "reduce", wrong)
-    assert fused._kernels.__wrapped__(torch.device("cpu")) is None
+    assert checked.kernels.__wrapped__(torch.device("cpu")) is None
 
 
 def plain(x: torch.Tensor, axis: int | None) -> dict[str, float]:
@@ -245,7 +246,7 @@ def test_magnitudes_are_counted_in_the_same_read(dtype, monkeypatch):
 def test_kernels_that_count_otherwise_than_torch_do_not_count(monkeypatch):
     right = histograms.count
     monkeypatch.setattr(histograms, "count", lambda x: right(x) + 1)
-    assert fused._counts_by_kernel.__wrapped__(torch.device("cpu")) is False
+    assert checked.counts_magnitudes.__wrapped__(torch.device("cpu")) is False
 
 
 def products_of(whole, skip, branch):
@@ -282,9 +283,9 @@ def test_products_of_gradients_that_are_not_finite_are_not_finite(bad):
 
 def test_a_kernel_for_products_that_gives_other_numbers_is_not_used(monkeypatch):
     device, right = torch.device("cpu"), products.multiply
-    assert fused.products_in_kernel.__wrapped__(device) is products
+    assert checked.products.__wrapped__(device) is products
     monkeypatch.setattr(products, "multiply", lambda items: right(items) * (1 + 1e-6))
-    assert fused.products_in_kernel.__wrapped__(device) is None
+    assert checked.products.__wrapped__(device) is None
 
 
 def test_gradients_at_additions_are_multiplied_in_groups_as_one_by_one(monkeypatch):
@@ -313,7 +314,7 @@ def test_groups_that_give_other_bits_than_one_tensor_are_not_used(monkeypatch):
     right = launches.reduce_group
     wrong = lambda items: [(values * (1 + 1e-15), counts) for values, counts in right(items)]  # noqa: E731
     monkeypatch.setattr(launches, "reduce_group", wrong)
-    assert fused._groups_in_kernel.__wrapped__(torch.device("cpu")) is False
+    assert checked.work_in_groups.__wrapped__(torch.device("cpu")) is False
 
 
 def test_if_a_group_fails_its_tensors_are_reduced_one_by_one(monkeypatch):

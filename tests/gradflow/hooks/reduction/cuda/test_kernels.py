@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks.reduction import fused
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.cuda import checked
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 
 INTERPRETED = Path(__file__).with_name("interpreted_kernels.py")
 DTYPES = {
@@ -89,13 +90,13 @@ def test_without_a_gpu_no_tensor_goes_to_the_kernels(monkeypatch):
     def unwanted(_):
         raise AssertionError("a tensor in main memory went to the kernels")
 
-    monkeypatch.setattr(fused, "_kernels", unwanted)
+    monkeypatch.setattr(checked, "kernels", unwanted)
     assert to_statistics([moments(torch.ones(2, 3), 1)])["norm"][0] == pytest.approx(6**0.5)
 
 
 def test_if_a_launch_fails_no_kernels_are_used():
     # In main memory, outside the interpreter, Triton cannot launch.
-    assert fused._kernels(torch.device("cpu")) is None
+    assert checked.kernels(torch.device("cpu")) is None
 
 
 def special(shape, dtype, bad=None) -> torch.Tensor:
@@ -115,11 +116,11 @@ def special(shape, dtype, bad=None) -> torch.Tensor:
 def test_kernel_torch_and_cpu_agree(dtype, bad, shape, axis, monkeypatch):
     x = special(shape, dtype, bad)
     on_gpu = x.cuda()
-    assert fused._kernels(on_gpu.device) is not None
+    assert checked.kernels(on_gpu.device) is not None
     by_kernel = moments(on_gpu, axis)
     again = moments(on_gpu, axis)
     assert torch.equal(by_kernel.values.view(torch.int64), again.values.view(torch.int64))
-    monkeypatch.setattr(fused, "_kernels", lambda _: None)
+    monkeypatch.setattr(checked, "kernels", lambda _: None)
     by_torch, on_cpu = moments(on_gpu, axis), moments(x, axis)
     results = [to_statistics([found]) for found in (by_kernel, by_torch, on_cpu)]
     for name, values in results[0].items():

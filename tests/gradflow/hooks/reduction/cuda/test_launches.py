@@ -12,8 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gradflow
 from gradflow.hooks.layers import channel_axis
-from gradflow.hooks.reduction import fused
-from gradflow.hooks.reduction.cuda import groups
+from gradflow.hooks.reduction.cuda import checked, groups
 from gradflow.models import build
 
 pytest.importorskip("triton")
@@ -52,9 +51,9 @@ def launched(monkeypatch):
     """The names of the kernels that would have been launched; tensors seem to be on a GPU."""
     names: list[str] = []
     monkeypatch.setattr(launches, "launch", lambda kernel, *_: names.append(kernel.__name__))
-    monkeypatch.setattr(fused, "_kernels", lambda _: launches)
-    monkeypatch.setattr(fused, "_groups_in_kernel", lambda _: True)
-    monkeypatch.setattr(fused, "_counts_by_kernel", lambda _: True)
+    monkeypatch.setattr(checked, "kernels", lambda _: launches)
+    monkeypatch.setattr(checked, "work_in_groups", lambda _: True)
+    monkeypatch.setattr(checked, "counts_magnitudes", lambda _: True)
     monkeypatch.setattr(groups, "_is_on_gpu", lambda x: True)
     return names
 

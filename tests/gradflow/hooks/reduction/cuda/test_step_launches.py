@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gradflow
 from gradflow.hooks.reduction import cpu, fused
-from gradflow.hooks.reduction.cuda import groups
+from gradflow.hooks.reduction.cuda import checked, groups
 from gradflow.hooks.reduction.deferred import reductions
 from gradflow.models import build
 
@@ -82,9 +82,9 @@ def launched(monkeypatch):
                 one.numpy().fill(1.0)  # not counted; memory that nothing was written to may be nan
 
     monkeypatch.setattr(launches, "launch", launch)
-    monkeypatch.setattr(fused, "_kernels", lambda _: launches)
-    monkeypatch.setattr(fused, "_groups_in_kernel", lambda _: True)
-    monkeypatch.setattr(fused, "products_in_kernel", lambda _: products)
+    monkeypatch.setattr(checked, "kernels", lambda _: launches)
+    monkeypatch.setattr(checked, "work_in_groups", lambda _: True)
+    monkeypatch.setattr(checked, "products", lambda _: products)
     monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
     monkeypatch.setattr(groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
     monkeypatch.setattr(groups, "is_in_order", lambda x: True)

@@ -10,7 +10,8 @@ import gradflow
 from gradflow.hooks.reduction import cpu, definition
 from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 from gradflow.hooks.residual.junctions import gradient_products
 
 pytestmark = pytest.mark.skipif(cpu.loops_module() is None, reason="needs the compiled loops")

@@ -12,9 +12,10 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.reduction import by_torch, cpu
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 
-RUNS = Path(__file__).parents[3] / "fixtures" / "runs"
+RUNS = Path(__file__).parents[4] / "fixtures" / "runs"
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True)

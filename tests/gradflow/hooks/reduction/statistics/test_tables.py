@@ -6,9 +6,10 @@ import torch
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.deferred.reductions import Reductions
-from gradflow.hooks.reduction.deferred.tables import MomentTable, packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import MISSING, Habit
-from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.hooks.reduction.fused import moments
+from gradflow.hooks.reduction.statistics.from_moments import to_statistics
+from gradflow.hooks.reduction.statistics.tables import MomentTable, packed, statistics_of
 
 pytestmark = pytest.mark.skipif(cpu.loops_module() is None, reason="needs the compiled loops")
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from gradflow.hooks.reduction import fused
-from gradflow.hooks.reduction.deferred import sums
+from gradflow.hooks.reduction.statistics import from_moments, sums
 
 CHANNELS = [1, 2, 7, 8, 9, 10, 16, 17, 64, 128, 129, 130, 200, 1000]
 
@@ -18,7 +17,7 @@ def given(channels):
 
 
 def by_loop(flat, ends, counts, elements):
-    found = np.zeros((fused.SUMS, len(ends) + 3))
+    found = np.zeros((from_moments.SUMS, len(ends) + 3))
     sums.put(flat, ends, counts, elements, np.arange(len(ends)) + 2, found)
     assert not found[:, [0, 1, -1]].any()
     return found[:, 2:-1]
@@ -27,16 +26,16 @@ def by_loop(flat, ends, counts, elements):
 @pytest.mark.skipif(sums.loop_module() is None, reason="needs the compiled loops")
 def test_the_loop_gives_the_numbers_of_numpy():
     values = given(CHANNELS)
-    assert by_loop(*values) == pytest.approx(fused.sums_in(*values), rel=1e-13, abs=1e-13)
+    assert by_loop(*values) == pytest.approx(from_moments.sums_in(*values), rel=1e-13, abs=1e-13)
     values[0][40] = np.inf
     values[0][90] = np.nan
     values[0][values[1][4] - 6 - 2 * 9 : values[1][4] - 6 - 9] = 0  # the squares of nine channels
-    expected = fused.sums_in(*values)
+    expected = from_moments.sums_in(*values)
     assert expected[5, 4] == 9
     assert by_loop(*values) == pytest.approx(expected, rel=1e-13, abs=1e-13, nan_ok=True)
 
 
-@pytest.mark.parametrize("sums_of", [fused.sums_in, by_loop])
+@pytest.mark.parametrize("sums_of", [from_moments.sums_in, by_loop])
 def test_the_sums_are_those_of_their_definition(sums_of):
     flat, ends, counts, elements = given([5])
     found = sums_of(flat, ends, counts, elements)[:, 0]
@@ -51,4 +50,4 @@ def test_the_sums_are_those_of_their_definition(sums_of):
 def test_without_the_loop_numpy_gives_them(monkeypatch):
     monkeypatch.setattr(sums, "loop_module", lambda: None)
     values = given(CHANNELS)
-    assert np.array_equal(by_loop(*values), fused.sums_in(*values))
+    assert np.array_equal(by_loop(*values), from_moments.sums_in(*values))

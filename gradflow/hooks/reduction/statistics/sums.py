@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.reduction.fused import sums_in
+from gradflow.hooks.reduction.statistics.from_moments import sums_in
 
 
 @cache
@@ -17,7 +17,7 @@ def loop_module() -> ModuleType | None:
     if cpu.loops_module() is None:
         return None
     try:
-        module = import_module("gradflow.hooks.reduction.deferred.compiled_sums")
+        module = import_module("gradflow.hooks.reduction.statistics.compiled_sums")
         counts = np.array([1, 5, 9, 300])
         flat = np.sin(np.arange(3 * counts.sum() + 6.0 * len(counts)))
         known = np.cumsum(3 * counts + 6), counts, 2.0 * counts
@@ -43,7 +43,7 @@ def put(
     rows: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write the `fused.sums_in` of tensors to the columns `rows` of `out` [12, R].
+    """Write the `from_moments.sums_in` of tensors to the columns `rows` of `out` [12, R].
 
     Call it for what a loop on the CPU has reduced: this is a loop too.
     """

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gradflow.hooks.reduction import fused
 from gradflow.hooks.reduction.batches import MomentBatch
-from gradflow.hooks.reduction.deferred import sums
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.moments import Moments
+from gradflow.hooks.reduction.statistics import from_moments, sums
 
 
 class MomentTable(Mapping[str, Moments]):
@@ -244,14 +243,14 @@ def _sums_on_device(
     starts = np.cumsum([0] + [sum(map(len, one.values)) for one in left_out])
     rows = np.concatenate([one.rows for one in left_out])
     ends = np.concatenate([one.ends + at for one, at in zip(left_out, starts, strict=False)])
-    flat = fused.on_host([part for one in left_out for part in one.values])
-    return rows, fused.sums_in(flat, ends, channels[rows], elements[rows])
+    flat = from_moments.on_host([part for one in left_out for part in one.values])
+    return rows, from_moments.sums_in(flat, ends, channels[rows], elements[rows])
 
 
 def statistics_of(
     tables: Sequence[MomentTable],
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Return the `fused.to_statistics` of all rows of the tables, one table after the other.
+    """Return the `from_moments.to_statistics` of all rows of the tables, one table after the other.
 
     Then the batch size of each, and whether it has channels. At least one row must be given.
     """
@@ -259,7 +258,7 @@ def statistics_of(
     for number, table in enumerate(tables):
         as_before = number and table.is_like(tables[number - 1])
         placed.append(placed[-1] if as_before else table.place())
-    found = np.empty((fused.SUMS, sum(map(len, tables))))
+    found = np.empty((from_moments.SUMS, sum(map(len, tables))))
     first = 0
     left_out: list[LeftOut] = []
     for table, one in zip(tables, placed, strict=True):
@@ -272,5 +271,5 @@ def statistics_of(
     if left_out:
         rows, sums_there = _sums_on_device(left_out, channels, elements)
         found[:, rows] = sums_there
-    statistics = fused.statistics_from(found, channels, elements, has_channels)
+    statistics = from_moments.statistics_from(found, channels, elements, has_channels)
     return statistics, batch_sizes, has_channels
