@@ -45,7 +45,7 @@ class GroupLoops(NamedTuple):
 @cache
 def group_loops(dtype: torch.dtype) -> GroupLoops:
     """Return the loops over groups of tensors; call it only if there is a `loops_module`."""
-    module = import_module("gradflow.hooks.reduction.compiled_groups")
+    module = import_module("gradflow.hooks.reduction.loops.compiled_groups")
     name = str(dtype).removeprefix("torch.")
     exponents, layout = LAYOUTS[dtype]
     reduce, multiply = getattr(module, f"reduce_{name}"), getattr(module, f"junctions_{name}")
@@ -56,7 +56,7 @@ def group_loops(dtype: torch.dtype) -> GroupLoops:
 def loops_module() -> ModuleType | None:
     """Return the module of the compiled loops, or None if it does not work here."""
     try:
-        module = import_module("gradflow.hooks.reduction.compiled")
+        module = import_module("gradflow.hooks.reduction.loops.compiled")
         _try_out(module)
     except Exception:  # on any failure, torch computes the same numbers
         return None
@@ -69,7 +69,7 @@ def threads_module() -> ModuleType | None:
     if loops_module() is None:
         return None
     try:
-        module = import_module("gradflow.hooks.reduction.threads")
+        module = import_module("gradflow.hooks.reduction.loops.threads")
         for dtype in LAYOUTS:
             x = torch.arange(64, dtype=dtype).numpy()
             found = _sum_in_shares(module, "inner_products", (x, x + 1), 2)
@@ -86,7 +86,7 @@ def addresses_module() -> ModuleType | None:
     if loops_module() is None:
         return None
     try:
-        module = import_module("gradflow.hooks.reduction.addresses")
+        module = import_module("gradflow.hooks.reduction.loops.addresses")
         for dtype in LAYOUTS:
             x, y = torch.arange(64, dtype=dtype), torch.arange(1, 65, dtype=dtype)
             table = np.array([[x.data_ptr(), y.data_ptr(), 64]])

@@ -6,12 +6,12 @@ third and fourth powers about one of its elements, the largest magnitude, the co
 non-finite values, and optionally a histogram of magnitudes.
 `statistics.from_moments` computes the quantities of `gradflow.runs.format.schema` from these later.
 
-On the CPU the loops of `gradflow.hooks.reduction.compiled` need one read, and so do the kernels of
-`gradflow.hooks.reduction.cuda.kernels` on CUDA. On other devices, and without numba or Triton,
-torch needs a few. All sums are in float64 (float32 on mps, which has no float64). Deviations are
-taken about an element of the channel, so the relative error of a variance is about 1e-11 even if
-the mean is far larger. torch on CUDA takes them about 0; the relative error is then about
-1e-16 (1 + mean^2 / variance). Squares of float64 values below 1e-154 underflow.
+On the CPU the loops of `loops.compiled` need one read, and so do the kernels of `cuda.kernels` on
+CUDA. On other devices, and without numba or Triton, torch needs a few. All sums are in float64
+(float32 on mps, which has no float64). Deviations are taken about an element of the channel, so the
+relative error of a variance is about 1e-11 even if the mean is far larger. torch on CUDA takes them
+about 0; the relative error is then about 1e-16 (1 + mean^2 / variance). Squares of float64 values
+below 1e-154 underflow.
 
 Third and fourth powers are taken about an element x0 of the tensor, and moved to the mean by the
 binomial formulas (Pebay 2008). Their terms exceed the fourth central moment by a factor of at most

@@ -12,7 +12,7 @@ added up where they belong: they are integers, whose order of addition does not 
 transferred to the CPU.
 
 Sums are in float64, about an element of the channel, those of third and fourth powers about the
-first element of the tensor, as in `gradflow.hooks.reduction.compiled`.
+first element of the tensor, as in `gradflow.hooks.reduction.loops.compiled`.
 Without the sign bit, the bits of floats have the order of the magnitudes, nan last, so the largest
 magnitude and the counts are exact.
 

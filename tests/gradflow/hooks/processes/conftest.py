@@ -26,7 +26,7 @@ KEYS = {
 # What takes long to load, and is then there in every process that is forked.
 LOADED_FIRST = [
     "gradflow.hooks.tracer",
-    "gradflow.hooks.reduction.compiled",
+    "gradflow.hooks.reduction.loops.compiled",
     "gradflow.runs.writing.run",
     "pandas",
     "torch._dynamo",

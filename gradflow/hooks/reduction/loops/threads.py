@@ -15,8 +15,8 @@ import ctypes
 import numpy as np
 from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 
-from gradflow.hooks.reduction import addresses, compiled
-from gradflow.hooks.reduction.addresses import fetch_and_increment, pointer
+from gradflow.hooks.reduction.loops import addresses, compiled
+from gradflow.hooks.reduction.loops.addresses import fetch_and_increment, pointer
 
 # How many sums each loop returns, by name of the loop.
 SUM_COUNTS = {

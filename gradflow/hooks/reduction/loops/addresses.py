@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
-from gradflow.hooks.reduction import compiled
+from gradflow.hooks.reduction.loops import compiled
 
 # By name of a loop of `compiled`, its number here.
 LOOPS = {"square_sum": 0, "inner_products": 1, "copy_and_square_sum": 2, "square_distance": 3}

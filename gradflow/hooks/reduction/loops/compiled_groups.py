@@ -8,8 +8,8 @@ have the same bits as if it were reduced alone. Import this module through
 import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 
-from gradflow.hooks.reduction import compiled
-from gradflow.hooks.reduction.addresses import pointer
+from gradflow.hooks.reduction.loops import compiled
+from gradflow.hooks.reduction.loops.addresses import pointer
 
 
 @njit(nogil=True, cache=True)
