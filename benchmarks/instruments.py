@@ -61,12 +61,14 @@ VARIANTS = {
     "one layer alone, with parameters": Variant({"observe": "head"}),
     "one layer alone, without parameters": Variant({"observe": "head"}, parameters=False),
     "parameters in eight turns": Variant({"parameters_every": 8}),
+    "updates in eight turns": Variant({"updates_every": 8}),
     "and histograms": Variant({"histograms": True}),
     "and alerts": Variant({"alerts": "log"}),
     "and 16 steps around spikes": Variant({"around_spikes": 16}),
     "and two groups": Variant({"groups": {"attention": "*.attn", "mlp": "*.mlp"}}),
     "and two terms, 1 step in 20": Variant({}, terms=True),
     "1 step in 10": Variant({"schedule": 10}),
+    "a budget of 2 %": Variant({"schedule": gradflow.Budget(0.02)}),
 }
 
 
