@@ -4,9 +4,10 @@
     python benchmarks/gpu_targets.py --out FOLDER --device cpu --dry-run
 
 Two copies of a network train on the same batches in one process, one traced and one not, in a
-random order for each pair; see `overhead.py`. No measurement begins once `--seconds` are over: the
-table then says so. Results are written to `targets.json` and `profile.md` in the folder as they
-come, so that a run that is cut off leaves what it had. `on_gpu.sh` runs this.
+random order for each pair; see `overhead.py`. No measurement begins once `--seconds` are over, and
+none that compiles in the last minute of them: the table then says so. `targets.json`, `targets.md`
+and `profile.md` in the folder are written as results come, so that a run that is cut off leaves
+what it had. `on_gpu.sh` runs this.
 """
 
 import copy
@@ -15,17 +16,18 @@ import re
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import tyro
 from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings, traced
 from torch.profiler import ProfilerActivity, profile
 
-import gradflow
+from gradflow.hooks.reduction.cuda import checked
 from gradflow.hooks.selection.schedules import default_schedule
 from gradflow.models import build
 from gradflow.training.experiment import choose_device
@@ -33,6 +35,8 @@ from gradflow.training.experiment import choose_device
 EPOCH = 41
 """Steps of an epoch of the experiment: 980 images in batches of 24."""
 BATCH = 24
+COMPILING = 60.0
+"""Seconds that must be left where a measurement begins that compiles resnet34 twice."""
 LAUNCH = re.compile(
     r"cu(da)?(LaunchKernel|LaunchCooperative|GraphLaunch|Memcpy\w*Async|Memset\w*Async)"
 )
@@ -63,7 +67,9 @@ class Case:
         schedule: makes the schedule.
         steps: steps of a pair.
         pairs: how many pairs are timed.
-        compiled: whether both are compiled; statistics are then taken within the graph.
+        mode: how both are compiled, as `torch.compile` names it; statistics are then taken within
+            the graph. None: neither is.
+        triton: whether the tracer may use Triton's kernels.
     """
 
     name: str
@@ -72,7 +78,8 @@ class Case:
     schedule: Callable[[], Any]
     steps: int
     pairs: int
-    compiled: bool = False
+    mode: str | None = None
+    triton: bool = True
 
 
 def cases(device: torch.device) -> list[Case]:
@@ -82,20 +89,19 @@ def cases(device: torch.device) -> list[Case]:
         kind = "cuda" if device.type == "cpu" else device.type
         return default_schedule(kind, steps_per_epoch=EPOCH)
 
-    found = [
-        Case("every step, eager, 96x96", "1.10", 96, lambda: 1, 1, 30),
-        Case("every step, eager, 300x300", "1.10", 300, lambda: 1, 1, 20),
+    every, tenth = (lambda: 1), (lambda: 10)
+    return [
+        Case("every step, eager, 96x96", "1.10", 96, every, 1, 30),
+        Case("every step, eager, 300x300", "1.10", 300, every, 1, 20),
         Case("default schedule, 300x300", "1.02", 300, by_default, EPOCH, 5),
-        Case("1 step in 10, 96x96", "1.02", 96, lambda: 10, 10, 12),
+        Case("1 step in 10, 96x96", "1.02", 96, tenth, 10, 12),
+        Case("every step, in graph, 96x96", "1.05", 96, every, 1, 20, "default"),
         Case("default schedule, 96x96", "1.02", 96, by_default, EPOCH, 5),
         Case("not recorded, 96x96", "1.00", 96, lambda: _first_alone, 5, 12),
+        Case("every step, without Triton, 96x96", "", 96, every, 1, 12, triton=False),
+        Case("every step, in graph, 300x300", "1.05", 300, every, 1, 20, "default"),
+        Case("in graph, reduce-overhead, 96x96", "1.05", 96, every, 1, 20, "reduce-overhead"),
     ]
-    if "compiled" in signature(gradflow.Tracer).parameters:
-        for size in (96, 300):
-            found.append(
-                Case(f"every step, in graph, {size}x{size}", "1.05", size, lambda: 1, 1, 20, True)
-            )
-    return found
 
 
 def _first_alone(step: int) -> bool:
@@ -104,24 +110,31 @@ def _first_alone(step: int) -> bool:
 
 def options_of(case: Case) -> dict[str, Any]:
     """The options of the tracer."""
-    return {"schedule": case.schedule(), **({"compiled": "in-graph"} if case.compiled else {})}
+    in_graph = {} if case.mode is None else {"compiled": "in-graph"}
+    return {"schedule": case.schedule(), **in_graph}
 
 
 def measure(case: Case, options: Options, device: torch.device) -> dict[str, Any]:
     """The median ratio of the pairs with its interval, and how many steps were recorded."""
-    size, pairs, network = case.size, case.pairs, "resnet34"
+    size, pairs, steps, network = case.size, case.pairs, case.steps, "resnet34"
     if options.dry_run:
-        size, pairs, network = 16, 2, "resnet20"
+        size, pairs, steps, network = 16, 2, min(steps, 5), "resnet20"
     model = build(network, classes=5, seed=0).to(device)
     plain, watched = Trainer(copy.deepcopy(model)), Trainer(model)
-    with traced(watched, **options_of(case)):
-        if case.compiled:
-            # Inductor takes minutes on a CPU, and its code there is not what is asked about.
-            backend = "aot_eager" if options.dry_run else "inductor"
-            plain.model.compile(backend=backend)
-            watched.model.compile(backend=backend)
-        batches = Batches(size, BATCH if not options.dry_run else 4, device)
-        ratios, identical = paired_ratios(watched, plain, batches, pairs, case.steps)
+    batches = Batches(size, BATCH if not options.dry_run else 4, device)
+    with ExitStack() as context:
+        if not case.triton:
+            without_triton(context)
+        context.enter_context(traced(watched, **options_of(case)))
+        if case.mode is not None:
+            # The first recorded step runs uncompiled, and clears the compiler's cache.
+            first = [batches.draw(torch.Generator().manual_seed(1))]
+            for trainer in (plain, watched):
+                trainer.time(first)
+                # Inductor takes minutes on a CPU, and its code there is not what is asked about.
+                how = {"backend": "aot_eager"} if options.dry_run else {"mode": case.mode}
+                trainer.model.compile(**how)
+        ratios, identical = paired_ratios(watched, plain, batches, pairs, steps)
     low, high = median_interval(ratios)
     return {
         "name": case.name,
@@ -130,9 +143,16 @@ def measure(case: Case, options: Options, device: torch.device) -> dict[str, Any
         "low": low,
         "high": high,
         "pairs": len(ratios),
-        "steps_in_a_pair": case.steps,
+        "steps_in_a_pair": steps,
         "losses": "same" if identical else "other",
     }
+
+
+def without_triton(context: ExitStack) -> None:
+    """Let the tracer take what it has where Triton or its C compiler is missing."""
+    without = {"kernels": None, "products": None, "work_in_groups": False}
+    for name, found in {**without, "counts_magnitudes": False}.items():
+        context.enter_context(patch.object(checked, name, lambda _, found=found: found))
 
 
 def profiled(options: Options, device: torch.device) -> dict[str, Any]:
@@ -200,26 +220,37 @@ def main(options: Options) -> None:
     where = f"torch {torch.__version__}, {named}; {surroundings(device)}"
     results: list[dict[str, Any]] = []
     left_out: list[str] = []
-    works: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
-        (case.name, case.aim, lambda case=case: measure(case, options, device))
+    compiling = 0.0 if options.dry_run else COMPILING
+    works: list[tuple[str, str, float, Callable[[], dict[str, Any]]]] = [
+        (
+            case.name,
+            case.aim,
+            0.0 if case.mode is None else compiling,
+            lambda case=case: measure(case, options, device),
+        )
         for case in cases(device)
     ]
-    works.insert(2, ("launches", "", lambda: profiled(options, device)))
-    for name, aim, work in works:
-        if time.monotonic() - start > options.seconds:
+    works.insert(2, ("launches", "", 0.0, lambda: profiled(options, device)))
+    for name, aim, needed, work in works:
+        if time.monotonic() - start > options.seconds - needed:
             left_out.append(name)
-            continue
-        began = time.monotonic()
-        try:
-            found = work()
-        except Exception as error:  # the others are still worth measuring
-            found = {"name": name, "aim": aim, "error": f"{type(error).__name__}: {error}"}
-        results.append(found | {"seconds": time.monotonic() - began})
+        else:
+            results.append(_result(name, aim, work))
         text = json.dumps({"where": where, "results": results, "left_out": left_out}, indent=1)
         (options.out / "targets.json").write_text(text, encoding="utf-8")
-    table = f"{where}\n\n{show(results, left_out)}"
-    (options.out / "targets.md").write_text(table, encoding="utf-8")
+        table = f"{where}\n\n{show(results, left_out)}"
+        (options.out / "targets.md").write_text(table, encoding="utf-8")
     print(table)
+
+
+def _result(name: str, aim: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a measurement gives, or the error that ended it, and the seconds it took."""
+    began = time.monotonic()
+    try:
+        found = work()
+    except Exception as error:  # the others are still worth measuring
+        found = {"name": name, "aim": aim, "error": f"{type(error).__name__}: {error}"}
+    return found | {"seconds": time.monotonic() - began}
 
 
 if __name__ == "__main__":

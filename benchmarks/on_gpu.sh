@@ -7,37 +7,43 @@
 #   bash benchmarks/on_gpu.sh --dry-run [FOLDER]     everything once on the CPU, tiny
 #
 # PYTHON names the interpreter, IMAGES the images (data/makanan-300, if it is there; else random
-# ones), SECONDS_IN_ALL the limit. At most six files come out, each below 16 MB.
+# ones), SECONDS_IN_ALL the limit, and PARTS what is done: "tests targets epoch experiment" by default.
+# What is installed in folders that PYTHONPATH names is used. Needed beside the README's first line:
+# pytest. At most seven files come out, each below 16 MB.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 dry=false
 if [[ ${1:-} == --dry-run ]]; then dry=true; shift; fi
 out=${1:-gpu-results}
-python=${PYTHON:-python}
+python=${PYTHON:-$(command -v python || command -v python3)}
 limit=${SECONDS_IN_ALL:-465}
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+parts=${PARTS:-tests targets epoch experiment}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 SECONDS=0
 
 # run NAME SECONDS COMMAND...: the command with a limit; its output to NAME.txt, its end to the table.
+# Returns 1 if it failed, or if NAME is no part of this call.
 summary=()
+failed=0
 run() {
     local name=$1 most=$2 began=$SECONDS status=0
     shift 2
+    [[ " $parts " == *" $name "* ]] || return 1
     timeout --signal=TERM --kill-after=10 "$most" "$@" >"$work/$name.txt" 2>&1 || status=$?
     local words="ok"
     ((status == 124)) && words="ended after its $most s"
-    ((status != 0 && status != 124)) && words="failed ($status)"
-    summary+=("| $name | $words | $((SECONDS - began)) s | $(tail -n 1 "$work/$name.txt" | cut -c 1-100) |")
+    ((status != 0 && status != 124)) && words="failed ($status)" failed=1
+    summary+=("| $name | $words | $((SECONDS - began)) s | $(grep . "$work/$name.txt" | tail -n 1 | cut -c 1-100) |")
     tail -c 200000 "$work/$name.txt" >>"$out/log.txt"
-    return "$status"
+    ((status == 0))
 }
 
 : >"$out/log.txt"
 device=cuda size=300 epochs=10 seeds=(2025 2026 2027 2028 2029) networks=(plain34 resnet34)
-targets=(benchmarks/gpu_targets.py --out "$out" --seconds 140)
+targets=(benchmarks/gpu_targets.py --out "$out" --seconds 190)
 tests=(tests/gradflow/hooks/test_on_cuda.py tests/gradflow/hooks/reduction/cuda)
 probes=(gradient_coherence shattering path_lengths lesions skip_scaling noise_scale loss_slice
     sharpness)
@@ -49,7 +55,7 @@ if $dry; then
 fi
 
 run tests 110 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" -k "not interpreter"
-run targets 190 "$python" "${targets[@]}"
+run targets 220 "$python" "${targets[@]}"
 
 data=${IMAGES:-data/makanan-300}
 if [[ ! -d $data ]] || $dry; then
@@ -76,7 +82,7 @@ train=("$python" -m gradflow.train_and_trace --data "$data" --image-size "$size"
 # The second epoch of both networks side by side: the first one compiles and loads.
 run epoch 75 "${train[@]}" --epochs 2 --seeds 2025 --probes none --no-recalibrate --no-histograms \
     --processes "${#networks[@]}" --out "$work/epoch"
-"$python" - "$work/epoch" <<'EPOCH' | tee "$out/epoch.md"
+[[ " $parts " == *" epoch "* ]] && "$python" - "$work/epoch" <<'EPOCH' | tee "$out/epoch.md"
 import sys
 from pathlib import Path
 
@@ -109,10 +115,11 @@ fi
     cat "$out/targets.md" 2>/dev/null
     echo "| what | | aim |"
     echo "|---|---|---|"
-    cat "$out/epoch.md"
+    cat "$out/epoch.md" 2>/dev/null
     echo
     echo "| part | end | took | its last line |"
     echo "|---|---|---|---|"
     printf '%s\n' "${summary[@]}"
     echo "$SECONDS s in all"
 } | tee "$out/summary.md"
+exit "$failed"
