@@ -171,7 +171,7 @@ def test_a_graph_of_a_whole_step_trains_as_without_the_tracer(tmp_path):
                 graph.replay()
 
         if traced:
-            with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+            with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, schedule=1):
                 whole()
         else:
             whole()

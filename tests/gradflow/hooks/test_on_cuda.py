@@ -58,6 +58,37 @@ def test_norms_are_those_of_autograd_by_hand(tmp_path, keep_outputs, name):
     assert list(added**0.5) == pytest.approx(list(junctions.gradient_norm), rel=1e-10)
 
 
+@pytest.mark.parametrize("histograms", [False, True])
+def test_every_step_has_the_norms_of_autograd_once_tensors_wait(
+    tmp_path, keep_outputs, deterministic, histograms
+):
+    model = build("resnet20", classes=5, seed=2).cuda()
+    twin = copy.deepcopy(model)
+    outputs = keep_outputs(twin)
+    expected = []
+    traced, plain = (torch.optim.SGD(m.parameters(), lr=0.01) for m in (model, twin))
+    folder = tmp_path / "run"
+    with gradflow.Tracer(model, folder, optimizer=traced, schedule=1, histograms=histograms):
+        for x, y in images(5):
+            for network, optimizer in ((model, traced), (twin, plain)):
+                optimizer.zero_grad()
+                F.cross_entropy(network(x), y).backward()
+                optimizer.step()
+            expected.append(
+                {
+                    layer: (float(one.detach().double().norm()), float(one.grad.double().norm()))
+                    for layer, one in outputs.items()
+                }
+            )
+    run = gradflow.open_run(folder)
+    assert "not_recorded" not in run.description
+    for table, place in ((run.activations, 0), (run.gradients, 1)):
+        norms = table.set_index(["step", "layer"]).norm
+        for step, layers in enumerate(expected):
+            for layer, values in layers.items():
+                assert norms[step, layer] == pytest.approx(values[place], rel=1e-6), (step, layer)
+
+
 def test_mixed_precision_records_the_gradients_of_the_unscaled_loss(tmp_path, keep_outputs):
     model = build("resnet20", classes=5, seed=1).cuda()
     twin = copy.deepcopy(model)
@@ -97,8 +128,11 @@ def test_training_is_bit_identical_with_and_without_the_tracer(tmp_path, determi
                 optimizer.step()
 
         if traced:
-            with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, histograms=2):
+            with gradflow.Tracer(
+                model, tmp_path / "run", optimizer=optimizer, schedule=1, histograms=2
+            ):
                 train()
+            assert set(gradflow.open_run(tmp_path / "run").gradients.step) == set(range(4))
         else:
             train()
         weights.append(model.state_dict())

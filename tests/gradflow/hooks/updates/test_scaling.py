@@ -39,7 +39,7 @@ def train(folder, *, scaled, unscale=False, bad=(), fused=False, parts=1, device
     model = network().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
     scaler = torch.amp.GradScaler(device, init_scale=SCALE, enabled=scaled)
-    with gradflow.Tracer(model, folder, optimizer=optimizer, scaler=scaler):
+    with gradflow.Tracer(model, folder, optimizer=optimizer, scaler=scaler, schedule=1):
         for step in range(4):
             torch.manual_seed(step)
             for _ in range(parts):

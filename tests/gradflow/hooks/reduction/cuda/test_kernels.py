@@ -145,7 +145,7 @@ def test_a_recorded_step_waits_for_nothing_on_the_gpu(tmp_path):
     model.cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     x = torch.randn(4, 3, 20, 20, device="cuda")
-    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, schedule=1):
         for step in range(3):
             before = torch.cuda.get_sync_debug_mode()
             # The first step compiles kernels and allocates; every one after it must not wait.
