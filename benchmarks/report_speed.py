@@ -60,8 +60,8 @@ def main(source: Path) -> None:
         shutil.copytree(source, recorded)
         enlarge(source, large)
         for name, folder, aim in (
-            ("as recorded", recorded, 15),
-            (f"{SEEDS} seeds, {EPOCHS} epochs", large, 60),
+            ("as recorded", recorded, 7),
+            (f"{SEEDS} seeds, {EPOCHS} epochs", large, 15),
         ):
             cost = cost_of(folder)
             files = ", ".join(

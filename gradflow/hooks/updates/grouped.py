@@ -82,7 +82,7 @@ def distances(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
     """Return the L2 norms of the differences of pairs of tensors: [n]."""
     return torch.cat(
         [
-            norms(torch._foreach_sub(one, other))
+            norms(torch._foreach_sub(_single(one), _single(other)))
             for one, other in zip(_pieces(first), _pieces(second), strict=True)
         ]
     )
@@ -148,7 +148,10 @@ def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _single(tensors: list[Tensor]) -> list[Tensor]:
-    """Return the tensors, those of half precision in float32: their products may underflow."""
+    """Return the tensors, those of half precision in float32.
+
+    Their products may underflow, and their differences would be rounded.
+    """
     if tensors[0].dtype not in _HALF_PRECISION:
         return tensors
     wide = [torch.empty_like(tensor, dtype=torch.float32) for tensor in tensors]
@@ -175,9 +178,7 @@ def _are_right(device: torch.device) -> bool:
         ]
         for found, expected in checks:
             wanted = torch.stack([expected(x, y) for x, y in pairs]).cpu().double()
-            # Differences of half precision are rounded to it.
-            tolerance = 1e-5 if dtype == torch.float32 else 1e-2
-            if not torch.allclose(found.cpu().double(), wanted, rtol=tolerance, atol=tolerance):
+            if not torch.allclose(found.cpu().double(), wanted, rtol=1e-5, atol=1e-5):
                 return False
     return True
 

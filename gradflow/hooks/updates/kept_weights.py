@@ -13,7 +13,7 @@ from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates import grouped, one_by_one
 from gradflow.hooks.updates.many import Loop, Seen, are_alike, norm_of, norms
 from gradflow.hooks.updates.room import Room
 
@@ -93,7 +93,7 @@ class KeptWeights:
         for group in groups:
             places, weights, kept = zip(*(pairs[index] for index in group), strict=True)
             numbers.put_on_device(np.array(places), grouped.distances(weights, kept))
-        found = [_distance(pairs[index][1], pairs[index][2]) for index in alone]
+        found = [one_by_one.distance(pairs[index][1], pairs[index][2]) for index in alone]
         numbers.put_each([pairs[index][0] for index in alone], found)
         return names, numbers
 
@@ -167,8 +167,3 @@ class KeptWeights:
 
 def _held(tensor: Tensor) -> Tensor:
     return local_part(tensor.detach())
-
-
-def _distance(weight: Tensor, kept: Tensor) -> Tensor | float:
-    square = cpu.square_distance(weight, kept)
-    return safe_norm(weight - kept) if square is None else math.sqrt(square)

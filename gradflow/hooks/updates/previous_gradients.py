@@ -21,7 +21,7 @@ from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates import grouped, one_by_one
 from gradflow.hooks.updates.kept_gradients import (
     GivenGradients,
     GradientMeasures,
@@ -262,7 +262,7 @@ class PreviousGradients:
                 self._put_sums(found, at, Seen([gradient]), batch, first, np.array([sums]))
                 continue
             here = safe_norm(gradient)
-            product = torch.dot(gradient.flatten(), one.tensor.flatten())
+            product = one_by_one.product(gradient, one.tensor)
             found.norms.put_each([place], [here])
             found.previous_norms.put_each([place], [one.norm])
             found.cosines.put_each([place], [product / (here * one.norm)])

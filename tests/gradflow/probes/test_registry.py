@@ -14,7 +14,7 @@ def test_probes_come_in_the_order_in_which_they_run():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match="no probe called 'lesion'; there are .*lesions"):
+    with pytest.raises(ConfigurationError, match=r"no probe called 'lesion'; there are .*lesions"):
         find_probes(("lesion",))
 
 
@@ -24,6 +24,6 @@ def test_a_missing_library_is_named_and_the_other_probes_are_found(monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "captum", None)
     others = tuple(name for name in PROBE_NAMES if name != "attribution")
-    with pytest.raises(ConfigurationError, match="attribution needs captum.*, of gradient_coher"):
+    with pytest.raises(ConfigurationError, match=r"attribution needs captum.*, of gradient_coher"):
         find_probes(PROBE_NAMES)
     assert [one.name for one in find_probes(others)] == list(others)
