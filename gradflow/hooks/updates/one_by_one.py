@@ -32,7 +32,8 @@ def distance(first: Tensor, second: Tensor) -> Tensor:
         return torch.tensor(square, dtype=torch.float64).sqrt()
     # The norm of norms, not the root of squares: squares of small numbers underflow.
     norms = [torch.linalg.vector_norm(x - y) for x, y in _pieces(first, second)]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return whole
 
 
 def _pieces(first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
