@@ -4,7 +4,8 @@ A forward hook returns its module's output through `_Observed`, an autograd func
 as it is. In the forward pass it writes the statistics of the output to a buffer, in the backward
 pass those of its gradient to another. The compiler traces both and fuses them with what makes the
 tensors. After the step, all buffers are copied in one call, and read when the run's numbers are
-transferred.
+transferred. So it is with a CUDA graph that the user captures, compiled or not: the hooks run while
+it is captured, and each replay fills the buffers.
 
 A buffer [3 C + 9] holds the values of `fused.Moments` [3 C + 6], the number of elements, the length
 of the first axis, and how many passes have written it since the step began. With none, the layer
@@ -12,6 +13,7 @@ has no row in that step; with several, as under gradient accumulation, neither: 
 count. Nor has it one if its output does not fit the buffer: that is fixed in the graph.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -73,6 +75,8 @@ class InGraphLayers:
         left_out = sorted(set(seen) - {name for name, _, _ in self._shapes})
         if left_out:
             report("in graph", _left_out_message(left_out))
+        # A CUDA graph of the user writes to them as long as it is replayed, also after the tracer.
+        weakref.finalize(model, _let_go, self._buffers).atexit = False
 
     def _attach(self, name: str, module: nn.Module, seen: Moments, axis: int | None) -> None:
         device = torch.as_tensor(seen.values).device
@@ -98,6 +102,10 @@ class InGraphLayers:
         """Forget what was written before."""
         if self._buffers:
             torch._foreach_zero_(self._buffers)
+
+    def has_run(self) -> bool:
+        """Whether a pass has run since the step began; waits for the device."""
+        return any(float(buffer[-1]) > 0 for buffer in self._buffers)
 
     def end_step(self, record: StepRecord) -> None:
         """Copy what was written since the step began; `record` takes it up later."""
@@ -134,17 +142,21 @@ class InGraphLayers:
             self._report("not in graph", _not_in_graph_message(record.step, did_not_run))
 
 
+def _let_go(buffers: list[Tensor]) -> None:
+    """Held until this is called: the buffers."""
+
+
 def _several_passes_message(step: int) -> str:
     return (
-        f"in step {step} several passes ran through the compiled graph, as under gradient "
-        "accumulation or checkpointing: the layers concerned have no rows; without "
-        'compiled="in-graph" they have'
+        f"in step {step} several passes ran through the graph, as under gradient accumulation or "
+        "checkpointing, or where a CUDA graph is replayed several times: the layers concerned have "
+        'no rows; without compiled="in-graph" they have'
     )
 
 
 def _not_in_graph_message(step: int, names: list[str]) -> str:
     return (
-        f"in step {step} {len(names)} layers have no rows, since in the compiled graph they did "
+        f"in step {step} {len(names)} layers have no rows, since in the graph they did "
         "not run, or their output is empty, has another number of channels than in the first "
         f"recorded step, or is no single tensor: {', '.join(names[:5])}; without "
         'compiled="in-graph" those that run have'
