@@ -3,14 +3,13 @@
 A forward hook returns its module's output through `_Observed`, an autograd function that leaves it
 as it is. In the forward pass it writes the statistics of the output to a buffer, in the backward
 pass those of its gradient to another. The compiler traces both and fuses them with what makes the
-tensors. After the step, all buffers are copied in one call, and read when the run's numbers are
-transferred. So it is with a CUDA graph that the user captures, compiled or not: the hooks run while
-it is captured, and each replay fills the buffers.
+tensors. After the step, the moments of all tensors are computed in few calls, and read when the
+run's numbers are transferred. So it is with a CUDA graph that the user captures, compiled or not:
+the hooks run while it is captured, and each replay fills the buffers.
 
-A buffer [3 C + 9] holds the values of `fused.Moments` [3 C + 6], the number of elements, the length
-of the first axis, and how many passes have written it since the step began. With none, the layer
-has no row in that step; with several, as under gradient accumulation, neither: only the last would
-count. Nor has it one if its output does not fit the buffer: that is fixed in the graph.
+`graph_sums` says what the buffers hold. If no pass has written them since the step began, the layer
+has no row in that step; if several have, as under gradient accumulation, neither: only the last
+would count. Nor has it one if its output does not fit the buffers: that is fixed in the graph.
 """
 
 import weakref
@@ -23,12 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from gradflow.hooks.observation.graph_sums import Buffers, SumsTogether, write
 from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.recording.records import StepRecord
-from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.reduction.fused import Moments
-
-_COUNTS = 3  # at the end of a buffer: elements, length of the first axis, passes
 
 
 class _Switch:
@@ -65,13 +62,17 @@ class InGraphLayers:
         self._report = report
         self._switch = _Switch()
         self._shapes: list[tuple[str, int, bool]] = []
-        self._buffers: list[Tensor] = []
+        self._buffers: list[Buffers] = []
         self._handles: list[RemovableHandle] = []
         # A second call in a pass would overwrite the first one's numbers.
         repeated = {name.partition("#")[0] for name in seen if "#" in name}
         for name, moments in seen.items():
             if name in modules and name not in repeated:
                 self._attach(name, modules[name], moments, axes[name])
+        if self._buffers:
+            device = self._buffers[0].sums.device  # a model may be spread over several
+            channels = [one.sums.shape[1] for one in self._buffers]
+            self._together = SumsTogether(channels, device)
         left_out = sorted(set(seen) - {name for name, _, _ in self._shapes})
         if left_out:
             report("in graph", _left_out_message(left_out))
@@ -80,18 +81,14 @@ class InGraphLayers:
 
     def _attach(self, name: str, module: nn.Module, seen: Moments, axis: int | None) -> None:
         device = torch.as_tensor(seen.values).device
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        pair = [
-            torch.zeros(3 * seen.channels + 6 + _COUNTS, dtype=dtype, device=device)
-            for _ in range(2)
-        ]
-        for buffer in pair:
+        pair = [Buffers.of(seen.channels, device) for _ in range(2)]
+        for buffer in (one for buffers in pair for one in buffers):
             # Else `mode="reduce-overhead"` would make no CUDA graph of what writes to them.
             torch._dynamo.mark_static_address(buffer)
         self._shapes.append((name, seen.channels, seen.has_channels))
         self._buffers += pair
         axis = axis if seen.has_channels else None
-        hook = _InGraphHook(self._model, self._switch, axis, seen.channels, *pair)
+        hook = _InGraphHook(self._model, self._switch, axis, seen.channels, pair[0], pair[1])
         self._handles.append(module.register_forward_hook(hook))
 
     def record_passes(self, *, wanted: bool) -> None:
@@ -101,18 +98,16 @@ class InGraphLayers:
     def begin_step(self) -> None:
         """Forget what was written before."""
         if self._buffers:
-            torch._foreach_zero_(self._buffers)
+            torch._foreach_zero_([one.counts for one in self._buffers])
 
     def has_run(self) -> bool:
         """Whether a pass has run since the step began; waits for the device."""
-        return any(float(buffer[-1]) > 0 for buffer in self._buffers)
+        return any(float(one.counts[-1]) > 0 for one in self._buffers)
 
     def end_step(self, record: StepRecord) -> None:
-        """Copy what was written since the step began; `record` takes it up later."""
+        """Compute what was written since the step began; `record` takes it up later."""
         if self._buffers:
-            device = self._buffers[0].device  # a model may be spread over several
-            copied = torch.cat([one.to(device) for one in self._buffers])
-            record.in_graph = partial(self._take_up, copied)
+            record.in_graph = partial(self._take_up, self._together.moments(self._buffers))
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -120,21 +115,18 @@ class InGraphLayers:
             handle.remove()
         self._handles.clear()
 
-    def _take_up(self, copied: Tensor, record: StepRecord) -> None:
-        numbers = copied.cpu().numpy().astype(np.float64)
-        sizes = [3 * channels + 6 + _COUNTS for _, channels, _ in self._shapes for _ in range(2)]
-        parts = iter(np.split(numbers, np.cumsum(sizes)[:-1]))
+    def _take_up(self, moments: Tensor, record: StepRecord) -> None:
+        parts = iter(self._together.split(moments.cpu().numpy().astype(np.float64)))
         did_not_run = []
         for name, channels, has_channels in self._shapes:
             of_output, of_gradient = next(parts), next(parts)
             for part, rows in ((of_output, record.activations), (of_gradient, record.gradients)):
-                elements, length, passes = (int(one) for one in part[-_COUNTS:])
-                if passes == 1:
-                    values = part[:-_COUNTS]
-                    rows[name] = Moments(values, channels, elements, length, has_channels)
-                elif passes > 1:
+                if part.passes == 1:
+                    numbers = part.values, channels, part.elements, part.length
+                    rows[name] = Moments(*numbers, has_channels)
+                elif part.passes > 1:
                     self._report("passes in graph", _several_passes_message(record.step))
-            if not of_output[-1]:
+            if not of_output.passes:
                 did_not_run.append(name)
         order = [name for name in self._backward_order if name in record.gradients]
         record.gradients = {name: record.gradients[name] for name in order} | record.gradients
@@ -142,7 +134,7 @@ class InGraphLayers:
             self._report("not in graph", _not_in_graph_message(record.step, did_not_run))
 
 
-def _let_go(buffers: list[Tensor]) -> None:
+def _let_go(buffers: list[Buffers]) -> None:
     """Held until this is called: the buffers."""
 
 
@@ -182,8 +174,8 @@ class _InGraphHook(LeftOutOfCopies):
         switch: _Switch,
         axis: int | None,
         channels: int,
-        of_output: Tensor,
-        of_gradient: Tensor,
+        of_output: Buffers,
+        of_gradient: Buffers,
     ) -> None:
         self._model = model
         self._switch = switch
@@ -202,7 +194,7 @@ class _InGraphHook(LeftOutOfCopies):
             and self._fits(output)
         ):
             return None
-        return _Observed.apply(output, self._axis, self._of_output, self._of_gradient)
+        return _Observed.apply(output, self._axis, *self._of_output, *self._of_gradient)
 
     def _fits(self, output: Tensor) -> bool:
         """Whether the statistics of an output fit its buffer."""
@@ -211,7 +203,7 @@ class _InGraphHook(LeftOutOfCopies):
             output.is_floating_point()
             and output.layout is torch.strided
             and not output.is_nested
-            and output.device == self._of_output.device
+            and output.device == self._of_output.sums.device
             and output.numel() > 0
             and (axis is None or (output.dim() > axis and output.shape[axis] == self._channels))
         )
@@ -221,59 +213,14 @@ class _Observed(torch.autograd.Function):
     """The identity, which writes statistics of its input and of its gradient to buffers."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, axis: int | None, of_output: Tensor, of_gradient: Tensor
-    ) -> Tensor:
-        """Return x."""
-        ctx.axis, ctx.of_gradient = axis, of_gradient
-        _write(x, axis, of_output)
+    def forward(ctx: Any, x: Tensor, axis: int | None, *buffers: Tensor) -> Tensor:
+        """Return x; `buffers` are those of the output, then those of its gradient."""
+        ctx.axis, ctx.of_gradient = axis, buffers[2:]
+        write(x, axis, Buffers(*buffers[:2]))
         return x.clone()  # a view could not be changed in place, as by ReLU(inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Return the gradient."""
-        _write(gradients[0], ctx.axis, ctx.of_gradient)
-        return gradients[0], None, None, None
-
-
-def _write(x: Tensor, axis: int | None, buffer: Tensor) -> None:
-    counts = [torch.full((1,), n, dtype=buffer.dtype, device=x.device) for n in _sizes(x)]
-    buffer.copy_(torch.cat([_values(x, axis), *counts, buffer[-1:] + 1]))
-
-
-def _sizes(x: Tensor) -> tuple[int, int]:
-    return x.numel(), x.shape[0] if x.dim() else 1
-
-
-def _values(x: Tensor, axis: int | None) -> Tensor:
-    """Return the values of `fused.Moments` for x [N, ...] by operations that a compiler can trace.
-
-    Sums are about the first element of the channel, those of powers about the first of the tensor.
-    """
-    wide = x.to(sum_dtype(x))
-    if axis is None or not x.dim():
-        wide, axis = wide.reshape(1, -1), 0
-    others = [dim for dim in range(wide.dim()) if dim != axis]
-    size = wide.numel() // wide.shape[axis]
-    shift = wide
-    for dim in others:
-        shift = shift.narrow(dim, 0, 1)
-    shift = torch.where(torch.isfinite(shift), shift, 0.0)
-    difference = wide - shift
-    total, square = difference.sum(others), difference.square().sum(others)
-    deviations = (square - total.square() / size).clamp(min=0)
-    shift = shift.reshape(-1)
-    sums = size * shift + total
-    squares = torch.where(torch.isfinite(square), deviations + sums.square() / size, square)
-    distance = wide - shift[0]
-    second = distance.square()
-    of_tensor = (
-        shift[0],
-        (second * distance).sum(),
-        second.square().sum(),
-        wide.abs().amax(),
-        (wide == 0).sum(),
-        (~torch.isfinite(wide)).sum(),
-    )
-    whole = torch.stack([one.to(wide.dtype) for one in of_tensor])
-    return torch.cat([sums, squares, deviations, whole])
+        write(gradients[0], ctx.axis, Buffers(*ctx.of_gradient))
+        return gradients[0], None, *(None for _ in range(4))
