@@ -29,11 +29,9 @@ class Buffers(NamedTuple):
     counts: Tensor
 
     @classmethod
-    def of(cls, channels: int, device: torch.device) -> "Buffers":
+    def of(cls, channels: int, units: Tensor) -> "Buffers":
         """Return buffers of zeros for a tensor of so many channels."""
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        shapes = (_ROWS, channels), (3,)
-        return cls(*(torch.zeros(shape, dtype=dtype, device=device) for shape in shapes))
+        return cls(units.new_zeros(_ROWS, channels), units.new_zeros(3))
 
 
 class Numbers(NamedTuple):
@@ -50,12 +48,18 @@ class Numbers(NamedTuple):
     passes: int
 
 
-def write(x: Tensor, axis: int | None, buffers: Buffers) -> None:
+def units_on(device: torch.device) -> Tensor:
+    """Return the unit vectors [3, 3] for the counts of all tensors on a device."""
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return torch.eye(3, dtype=dtype, device=device)
+
+
+def write(x: Tensor, axis: int | None, buffers: Buffers, units: Tensor) -> None:
     """Write the sums of x [N, ...] with the channel axis `axis`; None, if it has none."""
     buffers.sums.copy_(_sums(x, axis))
-    place = torch.arange(3, device=x.device)
+    # What reads the same vectors is put into one kernel for many tensors.
     length = x.shape[0] if x.dim() else 1
-    buffers.counts.add_((place == 0) * x.numel() + (place == 1) * length + (place == 2))
+    buffers.counts.add_(units[0] * x.numel() + units[1] * length + units[2])
 
 
 def _sums(x: Tensor, axis: int | None) -> Tensor:
@@ -63,14 +67,14 @@ def _sums(x: Tensor, axis: int | None) -> Tensor:
         x, axis = x.reshape(1, -1), 0
     others = [dim for dim in range(x.dim()) if dim != axis]
     wide = x.to(sum_dtype(x))
-    shift = wide
+    # On a CPU, comparisons of float64 are slow in compiled code.
+    first = x
     for dim in others:
-        shift = shift.narrow(dim, 0, 1)
-    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+        first = first.narrow(dim, 0, 1)
+    shift = torch.where(torch.isfinite(first), first, 0.0).to(wide.dtype)
+    zeros, nonfinite = torch.where(x == 0, 1.0, 0.0), torch.where(torch.isfinite(x), 0.0, 1.0)
     difference = wide - shift
     square = difference.square()
-    # Truth values of float64 are slow to count on a CPU.
-    zeros, nonfinite = torch.where(x == 0, 1.0, 0.0), torch.where(torch.isfinite(x), 0.0, 1.0)
     powers = (difference, square, square * difference, square.square())
     return torch.stack(
         [
@@ -87,11 +91,14 @@ class SumsTogether:
 
     Args:
         channels: of each tensor.
-        device: on which they are.
+        device: on which they are, or most of them.
     """
 
     def __init__(self, channels: Sequence[int], device: torch.device) -> None:
         self._channels = channels
+        # Metal has neither float64 nor what adds up the channels of a tensor: it is done later.
+        self._is_done_later = device.type == "mps"
+        device = torch.device("cpu") if self._is_done_later else device
         lengths = np.array(channels)
         starts = np.cumsum(lengths) - lengths  # the first channel of each tensor among all
         # Where a row of a channel is, if the sums of all tensors are in one vector.
@@ -107,10 +114,16 @@ class SumsTogether:
         self._owners = on_device(np.repeat(np.arange(len(lengths)), lengths))
 
     def moments(self, buffers: Sequence[Buffers]) -> Tensor:
-        """Return the numbers of all tensors as one vector, for `split`; nothing is waited for."""
-        device = self._places.device
-        flat = torch.cat([one.sums.to(device).flatten() for one in buffers])
-        counts = torch.stack([one.counts.to(device) for one in buffers])
+        """Return what `split` takes: the numbers of all tensors. Nothing is waited for."""
+        device = buffers[0].sums.device
+        sums = [one.sums.to(device).flatten() for one in buffers]
+        counts = [one.counts.to(device) for one in buffers]
+        copied = torch.cat([*sums, *counts])
+        return copied if self._is_done_later else self._moments(copied)
+
+    def _moments(self, copied: Tensor) -> Tensor:
+        counts = copied[-3 * len(self._channels) :].reshape(-1, 3)
+        flat = copied[: -counts.numel()]
         first, second, third, fourth, largest, zeros, nonfinite, shift = flat[self._places]
         size = (counts[:, 0] / self._lengths)[self._owners]
         deviations = (second - first.square() / size).clamp(min=0)
@@ -126,8 +139,10 @@ class SumsTogether:
         whole = [base, *added[:2], *self._by_tensor("max", largest), *added[2:]]
         return torch.cat([sums, squares, deviations, *whole, counts.flatten()])
 
-    def split(self, numbers: np.ndarray) -> list[Numbers]:
-        """Return the numbers of each tensor, of those that `moments` returned."""
+    def split(self, moments: Tensor) -> list[Numbers]:
+        """Return the numbers of each tensor, of what `moments` returned; waits for the device."""
+        moments = moments.cpu().double()
+        numbers = (self._moments(moments) if self._is_done_later else moments).numpy()
         channels, tensors = sum(self._channels), len(self._channels)
         by_channel = numbers[: 3 * channels].reshape(3, channels)
         whole = numbers[3 * channels : -3 * tensors].reshape(6, tensors)

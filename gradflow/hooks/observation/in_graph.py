@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.observation.graph_sums import Buffers, SumsTogether, write
+from gradflow.hooks.observation.graph_sums import Buffers, SumsTogether, units_on, write
 from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments
@@ -63,6 +62,7 @@ class InGraphLayers:
         self._switch = _Switch()
         self._shapes: list[tuple[str, int, bool]] = []
         self._buffers: list[Buffers] = []
+        self._units: dict[torch.device, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         # A second call in a pass would overwrite the first one's numbers.
         repeated = {name.partition("#")[0] for name in seen if "#" in name}
@@ -77,18 +77,18 @@ class InGraphLayers:
         if left_out:
             report("in graph", _left_out_message(left_out))
         # A CUDA graph of the user writes to them as long as it is replayed, also after the tracer.
-        weakref.finalize(model, _let_go, self._buffers).atexit = False
+        weakref.finalize(model, _let_go, self._buffers, self._units).atexit = False
 
     def _attach(self, name: str, module: nn.Module, seen: Moments, axis: int | None) -> None:
         device = torch.as_tensor(seen.values).device
-        pair = [Buffers.of(seen.channels, device) for _ in range(2)]
-        for buffer in (one for buffers in pair for one in buffers):
-            # Else `mode="reduce-overhead"` would make no CUDA graph of what writes to them.
-            torch._dynamo.mark_static_address(buffer)
+        if device not in self._units:
+            self._units[device] = _static(units_on(device))
+        units = self._units[device]
+        pair = [Buffers(*map(_static, Buffers.of(seen.channels, units))) for _ in range(2)]
         self._shapes.append((name, seen.channels, seen.has_channels))
         self._buffers += pair
         axis = axis if seen.has_channels else None
-        hook = _InGraphHook(self._model, self._switch, axis, seen.channels, pair[0], pair[1])
+        hook = _InGraphHook(self._model, self._switch, axis, units, *pair)
         self._handles.append(module.register_forward_hook(hook))
 
     def record_passes(self, *, wanted: bool) -> None:
@@ -116,7 +116,7 @@ class InGraphLayers:
         self._handles.clear()
 
     def _take_up(self, moments: Tensor, record: StepRecord) -> None:
-        parts = iter(self._together.split(moments.cpu().numpy().astype(np.float64)))
+        parts = iter(self._together.split(moments))
         did_not_run = []
         for name, channels, has_channels in self._shapes:
             of_output, of_gradient = next(parts), next(parts)
@@ -134,7 +134,16 @@ class InGraphLayers:
             self._report("not in graph", _not_in_graph_message(record.step, did_not_run))
 
 
-def _let_go(buffers: list[Buffers]) -> None:
+def _static(buffer: Tensor) -> Tensor:
+    """Say that a buffer stays where it is.
+
+    Else `mode="reduce-overhead"` would make no CUDA graph of what writes to it.
+    """
+    torch._dynamo.mark_static_address(buffer)
+    return buffer
+
+
+def _let_go(*held: object) -> None:
     """Held until this is called: the buffers."""
 
 
@@ -166,21 +175,21 @@ def _left_out_message(names: list[str]) -> str:
 class _InGraphHook(LeftOutOfCopies):
     """The forward hook of one module."""
 
-    __slots__ = ("_axis", "_channels", "_model", "_of_gradient", "_of_output", "_switch")
+    __slots__ = ("_axis", "_model", "_of_gradient", "_of_output", "_switch", "_units")
 
     def __init__(
         self,
         model: nn.Module,
         switch: _Switch,
         axis: int | None,
-        channels: int,
+        units: Tensor,
         of_output: Buffers,
         of_gradient: Buffers,
     ) -> None:
         self._model = model
         self._switch = switch
         self._axis = axis
-        self._channels = channels
+        self._units = units
         self._of_output = of_output
         self._of_gradient = of_gradient
 
@@ -194,7 +203,8 @@ class _InGraphHook(LeftOutOfCopies):
             and self._fits(output)
         ):
             return None
-        return _Observed.apply(output, self._axis, *self._of_output, *self._of_gradient)
+        buffers = *self._of_output, *self._of_gradient
+        return _Observed.apply(output, self._axis, self._units, *buffers)
 
     def _fits(self, output: Tensor) -> bool:
         """Whether the statistics of an output fit its buffer."""
@@ -205,7 +215,10 @@ class _InGraphHook(LeftOutOfCopies):
             and not output.is_nested
             and output.device == self._of_output.sums.device
             and output.numel() > 0
-            and (axis is None or (output.dim() > axis and output.shape[axis] == self._channels))
+            and (
+                axis is None
+                or (output.dim() > axis and output.shape[axis] == self._of_output.sums.shape[1])
+            )
         )
 
 
@@ -213,14 +226,14 @@ class _Observed(torch.autograd.Function):
     """The identity, which writes statistics of its input and of its gradient to buffers."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, axis: int | None, *buffers: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, axis: int | None, units: Tensor, *buffers: Tensor) -> Tensor:
         """Return x; `buffers` are those of the output, then those of its gradient."""
-        ctx.axis, ctx.of_gradient = axis, buffers[2:]
-        write(x, axis, Buffers(*buffers[:2]))
+        ctx.axis, ctx.units, ctx.of_gradient = axis, units, buffers[2:]
+        write(x, axis, Buffers(*buffers[:2]), units)
         return x.clone()  # a view could not be changed in place, as by ReLU(inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Return the gradient."""
-        write(gradients[0], ctx.axis, Buffers(*ctx.of_gradient))
-        return gradients[0], None, *(None for _ in range(4))
+        write(gradients[0], ctx.axis, Buffers(*ctx.of_gradient), ctx.units)
+        return gradients[0], *(None for _ in range(6))
