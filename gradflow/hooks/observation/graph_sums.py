@@ -90,16 +90,21 @@ class SumsTogether:
     """The sums of several tensors, put side by side: T tensors of all together S channels.
 
     Args:
-        channels: of each tensor.
-        device: on which they are, or most of them.
+        buffers: of each tensor, one at least.
+        device: where the numbers are put together; by default where those of the first tensor are.
     """
 
-    def __init__(self, channels: Sequence[int], device: torch.device) -> None:
-        self._channels = channels
+    def __init__(self, buffers: Sequence[Buffers], device: torch.device | None = None) -> None:
+        self._channels = [one.sums.shape[1] for one in buffers]
+        self._counts = [one.counts for one in buffers]
+        self._parts = [one.sums.view(-1) for one in buffers] + self._counts
+        self._device = buffers[0].sums.device
+        self._is_spread = any(one.device != self._device for one in self._parts)
+        device = device or self._device
         # Metal has neither float64 nor what adds up the channels of a tensor: it is done later.
         self._is_done_later = device.type == "mps"
         device = torch.device("cpu") if self._is_done_later else device
-        lengths = np.array(channels)
+        lengths = np.array(self._channels)
         starts = np.cumsum(lengths) - lengths  # the first channel of each tensor among all
         # Where a row of a channel is, if the sums of all tensors are in one vector.
         within = np.arange(lengths.sum()) - np.repeat(starts, lengths)
@@ -113,12 +118,20 @@ class SumsTogether:
         self._starts, self._lengths = on_device(starts), on_device(lengths)
         self._owners = on_device(np.repeat(np.arange(len(lengths)), lengths))
 
-    def moments(self, buffers: Sequence[Buffers]) -> Tensor:
+    def begin_step(self) -> None:
+        """Forget what was written before."""
+        torch._foreach_zero_(self._counts)
+
+    def has_run(self) -> bool:
+        """Whether a pass has run since the step began; waits for the device."""
+        return any(float(one[-1]) > 0 for one in self._counts)
+
+    def moments(self) -> Tensor:
         """Return what `split` takes: the numbers of all tensors. Nothing is waited for."""
-        device = buffers[0].sums.device
-        sums = [one.sums.to(device).flatten() for one in buffers]
-        counts = [one.counts.to(device) for one in buffers]
-        copied = torch.cat([*sums, *counts])
+        parts = self._parts
+        if self._is_spread:
+            parts = [one.to(self._device) for one in parts]
+        copied = torch.cat(parts)
         return copied if self._is_done_later else self._moments(copied)
 
     def _moments(self, copied: Tensor) -> Tensor:

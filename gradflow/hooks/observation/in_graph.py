@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.observation.graph_sums import Buffers, SumsTogether, units_on, write
+from gradflow.hooks.observation.graph_sums import Buffers, Numbers, SumsTogether, units_on, write
 from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments
@@ -69,10 +69,7 @@ class InGraphLayers:
         for name, moments in seen.items():
             if name in modules and name not in repeated:
                 self._attach(name, modules[name], moments, axes[name])
-        if self._buffers:
-            device = self._buffers[0].sums.device  # a model may be spread over several
-            channels = [one.sums.shape[1] for one in self._buffers]
-            self._together = SumsTogether(channels, device)
+        self._together = SumsTogether(self._buffers) if self._buffers else None
         left_out = sorted(set(seen) - {name for name, _, _ in self._shapes})
         if left_out:
             report("in graph", _left_out_message(left_out))
@@ -97,17 +94,18 @@ class InGraphLayers:
 
     def begin_step(self) -> None:
         """Forget what was written before."""
-        if self._buffers:
-            torch._foreach_zero_([one.counts for one in self._buffers])
+        if self._together is not None:
+            self._together.begin_step()
 
     def has_run(self) -> bool:
         """Whether a pass has run since the step began; waits for the device."""
-        return any(float(one.counts[-1]) > 0 for one in self._buffers)
+        return self._together is not None and self._together.has_run()
 
     def end_step(self, record: StepRecord) -> None:
         """Compute what was written since the step began; `record` takes it up later."""
-        if self._buffers:
-            record.in_graph = partial(self._take_up, self._together.moments(self._buffers))
+        if self._together is not None:
+            split = partial(self._together.split, self._together.moments())
+            record.in_graph = partial(self._take_up, split)
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -115,8 +113,8 @@ class InGraphLayers:
             handle.remove()
         self._handles.clear()
 
-    def _take_up(self, moments: Tensor, record: StepRecord) -> None:
-        parts = iter(self._together.split(moments))
+    def _take_up(self, split: Callable[[], list[Numbers]], record: StepRecord) -> None:
+        parts = iter(split())
         did_not_run = []
         for name, channels, has_channels in self._shapes:
             of_output, of_gradient = next(parts), next(parts)

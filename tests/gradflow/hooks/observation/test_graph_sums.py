@@ -39,8 +39,8 @@ def together(given, device="cpu"):
     buffers = [Buffers.of(count, UNITS) for count in channels]
     for (x, axis), one in zip(given, buffers, strict=True):
         write(x, axis, one, UNITS)
-    sums = SumsTogether(channels, torch.device(device))
-    return sums.split(sums.moments(buffers))
+    sums = SumsTogether(buffers, torch.device(device))
+    return sums.split(sums.moments())
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])  # those of Metal are computed on the CPU later
@@ -108,6 +108,10 @@ def test_passes_add_up_in_number():
     for count in (3, 4):
         write(torch.ones(count, 2), 1, buffers, UNITS)
     assert buffers.counts.tolist() == [14, 7, 2]
+    sums = SumsTogether([buffers])
+    assert sums.has_run()
+    sums.begin_step()
+    assert not sums.has_run()
 
 
 class Identity(torch.autograd.Function):
@@ -143,4 +147,4 @@ def test_a_tensor_costs_a_loop_and_little_else():
         model.compile(fullgraph=True)
         model(torch.randn(3, 4, 16, 16)).square().sum().backward()
         kernels.append(metrics.generated_kernel_count)
-    assert kernels[0] < kernels[1] <= kernels[0] + 10 * 6
+    assert kernels[0] < kernels[1] <= kernels[0] + 10 * 4
