@@ -96,27 +96,19 @@ class SumsTogether:
 
     def __init__(self, buffers: Sequence[Buffers], device: torch.device | None = None) -> None:
         self._channels = [one.sums.shape[1] for one in buffers]
-        self._counts = [one.counts for one in buffers]
-        self._parts = [one.sums.view(-1) for one in buffers] + self._counts
+        self._sums, self._counts = ([*each] for each in zip(*buffers, strict=True))
         self._device = buffers[0].sums.device
-        self._is_spread = any(one.device != self._device for one in self._parts)
+        self._is_spread = any(one.device != self._device for one in self._counts)
         device = device or self._device
         # Metal has neither float64 nor what adds up the channels of a tensor: it is done later.
         self._is_done_later = device.type == "mps"
         device = torch.device("cpu") if self._is_done_later else device
         lengths = np.array(self._channels)
         starts = np.cumsum(lengths) - lengths  # the first channel of each tensor among all
-        # Where a row of a channel is, if the sums of all tensors are in one vector.
-        within = np.arange(lengths.sum()) - np.repeat(starts, lengths)
-        first = np.repeat(_ROWS * starts, lengths) + within
-        places = first + np.arange(_ROWS)[:, None] * np.repeat(lengths, lengths)
-
-        def on_device(numbers: np.ndarray) -> Tensor:
-            return torch.from_numpy(numbers).to(device)
-
-        self._places = on_device(places)
-        self._starts, self._lengths = on_device(starts), on_device(lengths)
-        self._owners = on_device(np.repeat(np.arange(len(lengths)), lengths))
+        owners = np.repeat(np.arange(len(lengths)), lengths)
+        self._starts, self._lengths, self._owners = (
+            torch.from_numpy(one).to(device) for one in (starts, lengths, owners)
+        )
 
     def begin_step(self) -> None:
         """Forget what was written before."""
@@ -128,16 +120,16 @@ class SumsTogether:
 
     def moments(self) -> Tensor:
         """Return what `split` takes: the numbers of all tensors. Nothing is waited for."""
-        parts = self._parts
+        sums, counts = self._sums, self._counts
         if self._is_spread:
-            parts = [one.to(self._device) for one in parts]
-        copied = torch.cat(parts)
-        return copied if self._is_done_later else self._moments(copied)
+            sums, counts = ([one.to(self._device) for one in each] for each in (sums, counts))
+        rows, numbers = torch.cat(sums, 1), torch.stack(counts)
+        if self._is_done_later:
+            return torch.cat([rows.flatten(), numbers.flatten()])
+        return self._moments(rows, numbers)
 
-    def _moments(self, copied: Tensor) -> Tensor:
-        counts = copied[-3 * len(self._channels) :].reshape(-1, 3)
-        flat = copied[: -counts.numel()]
-        first, second, third, fourth, largest, zeros, nonfinite, shift = flat[self._places]
+    def _moments(self, rows: Tensor, counts: Tensor) -> Tensor:
+        first, second, third, fourth, largest, zeros, nonfinite, shift = rows
         size = (counts[:, 0] / self._lengths)[self._owners]
         deviations = (second - first.square() / size).clamp(min=0)
         sums = size * shift + first
@@ -154,16 +146,19 @@ class SumsTogether:
 
     def split(self, moments: Tensor) -> list[Numbers]:
         """Return the numbers of each tensor, of what `moments` returned; waits for the device."""
-        moments = moments.cpu().double()
-        numbers = (self._moments(moments) if self._is_done_later else moments).numpy()
         channels, tensors = sum(self._channels), len(self._channels)
+        moments = moments.cpu().double()
+        if self._is_done_later:
+            rows, of_counts = moments.split([_ROWS * channels, 3 * tensors])
+            moments = self._moments(rows.reshape(_ROWS, -1), of_counts.reshape(-1, 3))
+        numbers = moments.numpy()
         by_channel = numbers[: 3 * channels].reshape(3, channels)
         whole = numbers[3 * channels : -3 * tensors].reshape(6, tensors)
         counts = numbers[-3 * tensors :].reshape(tensors, 3).astype(np.int64).tolist()
         parts = np.split(by_channel, np.cumsum(self._channels)[:-1], axis=1)
         return [
-            Numbers(np.concatenate([part.ravel(), of_tensor]), *of_counts)
-            for part, of_tensor, of_counts in zip(parts, whole.T, counts, strict=True)
+            Numbers(np.concatenate([part.ravel(), of_tensor]), *counted)
+            for part, of_tensor, counted in zip(parts, whole.T, counts, strict=True)
         ]
 
     def _by_tensor(self, reduction: str, *rows: Tensor) -> list[Tensor]:
