@@ -78,9 +78,9 @@ def _sums(x: Tensor, axis: int | None) -> Tensor:
     powers = (difference, square, square * difference, square.square())
     return torch.stack(
         [
-            *(one.sum(others) for one in powers),
+            *[one.sum(others) for one in powers],
             wide.abs().amax(others),
-            *(one.to(wide.dtype).sum(others) for one in (zeros, nonfinite)),
+            *[one.to(wide.dtype).sum(others) for one in (zeros, nonfinite)],
             shift.reshape(-1),
         ]
     )

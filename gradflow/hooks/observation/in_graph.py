@@ -224,14 +224,25 @@ class _Observed(torch.autograd.Function):
     """The identity, which writes statistics of its input and of its gradient to buffers."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, axis: int | None, units: Tensor, *buffers: Tensor) -> Tensor:
-        """Return x; `buffers` are those of the output, then those of its gradient."""
-        ctx.axis, ctx.units, ctx.of_gradient = axis, units, buffers[2:]
-        write(x, axis, Buffers(*buffers[:2]), units)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        axis: int | None,
+        units: Tensor,
+        sums: Tensor,
+        counts: Tensor,
+        sums_of_gradient: Tensor,
+        counts_of_gradient: Tensor,
+    ) -> Tensor:
+        """Return x."""
+        ctx.axis, ctx.units = axis, units
+        ctx.of_gradient = sums_of_gradient, counts_of_gradient
+        write(x, axis, Buffers(sums, counts), units)
         return x.clone()  # a view could not be changed in place, as by ReLU(inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Return the gradient."""
-        write(gradients[0], ctx.axis, Buffers(*ctx.of_gradient), ctx.units)
-        return gradients[0], *(None for _ in range(6))
+        sums, counts = ctx.of_gradient
+        write(gradients[0], ctx.axis, Buffers(sums, counts), ctx.units)
+        return gradients[0], None, None, None, None, None, None

@@ -147,4 +147,4 @@ def test_a_tensor_costs_a_loop_and_little_else():
         model.compile(fullgraph=True)
         model(torch.randn(3, 4, 16, 16)).square().sum().backward()
         kernels.append(metrics.generated_kernel_count)
-    assert kernels[0] < kernels[1] <= kernels[0] + 10 * 4
+    assert kernels[0] < kernels[1] <= kernels[0] + 10 * 6
