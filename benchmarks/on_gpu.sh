@@ -48,6 +48,8 @@ tests=(tests/gradflow/hooks/test_on_cuda.py tests/gradflow/hooks/reduction/cuda)
 probes=(gradient_coherence shattering path_lengths lesions skip_scaling noise_scale loss_slice
     sharpness)
 images=980
+tests+=(tests/gradflow/hooks/test_cuda_graphs.py
+    tests/gradflow/hooks/observation/test_captured_steps.py)
 if $dry; then
     device=cpu size=32 epochs=1 seeds=(2025) networks=(resnet20) probes=(none) images=40
     targets+=(--dry-run --device cpu)

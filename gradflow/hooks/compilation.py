@@ -4,8 +4,8 @@
 code. It holds for the whole process and needs no compiling anew, before or after. Several tracers
 share it: it is put back once none of them records.
 
-A CUDA graph that the user captures runs no Python either, and cannot be made to: what is captured
-is not recorded.
+A CUDA graph that the user captures runs no Python either, and cannot be made to. What is captured
+is not recorded, unless the statistics are operations of the graph (`observation.in_graph`).
 """
 
 import weakref

@@ -147,12 +147,56 @@ def run_not_written_message(folder: Path, error: Exception) -> str:
     return f"nothing more is written to {folder}, and the training goes on: {error}"
 
 
-def captured_step_message(step: int) -> str:
-    """That a step was captured in a CUDA graph."""
+def captured_step_message(step: int, *, in_graph: bool) -> str:
+    """That a step was captured in a CUDA graph without the statistics of layers.
+
+    `in_graph` says whether they were to be in it: no step was recorded before the capture.
+    """
+    to_do = (
+        "train one step that is recorded before the capture, so that the graph has the statistics "
+        "of layers"
+        if in_graph
+        else 'give the tracer compiled="in-graph", so that the graph has the statistics of layers, '
+        "or train steps without the graph to record them"
+    )
     return (
         f"step {step} is captured in a CUDA graph, which runs no hooks when it is replayed: this "
-        "step, and what the graph does when it is replayed, is not recorded; train steps without "
-        "the graph to record them"
+        f"step, and what the graph does when it is replayed, is not recorded; {to_do}"
+    )
+
+
+def captured_loss_message(step: int) -> str:
+    """Say that a loss was given that is not computed yet."""
+    return (
+        f"a loss was given in step {step} while a CUDA graph was captured, where nothing is "
+        "computed: it is left out. Call tracer.log(loss=...) after each replay"
+    )
+
+
+def captured_scaler_message() -> str:
+    """Say that the scale of the loss in a captured step is not known."""
+    return (
+        "optimizer.step() is captured in a CUDA graph, and the scale of the loss at its replays is "
+        "not known: their gradients are recorded with it. Leave scaler.step(optimizer) and "
+        "scaler.update() outside of the graph"
+    )
+
+
+def unseen_pass_message(step: int) -> str:
+    """Say that the passes of a step and of the next one were not told apart."""
+    return (
+        f"step {step} ended when an optimizer stepped again, and not with the forward pass before "
+        "that, which ran within a graph and did not show: it has no rows of layers. With "
+        "optimizers that take turns, call tracer.begin_pass() before each forward pass or replay"
+    )
+
+
+def replays_without_end_message(step: int) -> str:
+    """Say that replays of a whole step run into one another."""
+    return (
+        f"the CUDA graph captured in step {step} has optimizer.step() in it and was replayed, but "
+        "no step has ended since: nothing of the replays is recorded. Call tracer.step() after "
+        "each replay"
     )
 
 

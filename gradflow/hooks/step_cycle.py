@@ -27,11 +27,15 @@ from gradflow.hooks.reduction import means
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.reduction.statistics import sums
 from gradflow.hooks.refusals import (
+    captured_loss_message,
+    captured_scaler_message,
     captured_step_message,
     gradients_gone_message,
     loss_without_pass_message,
     no_layer_observed_message,
     no_pass_recorded_message,
+    replays_without_end_message,
+    unseen_pass_message,
 )
 from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.selection.modules import select_modules
@@ -127,6 +131,8 @@ class StepCycle:
         self._observer.on_forward = self._forward_begins
         self._observer.leaves_out = self._leaves_out
         self._observer.backward_passes.on_filling = self.updates.backward_begins
+        self.updates.is_capturing = is_capturing
+        self.updates.on_capture = self._update_is_captured
         self.updates.on_backward = self.instruments.backward_begins
         belongs = self._observer.backward_passes.belongs_to_step
         self._observer.on_layer = self.instruments.observe(belongs, self._observer.ask_again)
@@ -135,6 +141,7 @@ class StepCycle:
         self._writer: RunWriter | None = None
         self._has_begun = False
         self._losses_are_in_time = False
+        self._captured_in: int | None = None
 
     @property
     def store(self) -> RecordStore:
@@ -182,11 +189,18 @@ class StepCycle:
 
     def begin_pass(self) -> None:
         """A forward pass begins of which the parts of the model are called one by one."""
-        self.updates.end_step()
-        self._observer.begin_pass()
+        if not is_capturing():
+            self.updates.end_step()
+        if self._in_graph is None:
+            self._observer.begin_pass()
 
     def end_step_without_update(self, *, skipped: bool = False) -> None:
-        """End a step that no optimizer ends; `skipped`, if there was no update."""
+        """End a step that no optimizer ends; `skipped`, if there was no update.
+
+        While a CUDA graph is captured, nothing is computed, and no step ends.
+        """
+        if is_capturing():
+            return
         self.updates.begin_without_update()
         if skipped and self._observer.step_record is not None:
             self._observer.step_record.skipped = True
@@ -203,6 +217,9 @@ class StepCycle:
 
         Raises `TracingError` if it is not a single number.
         """
+        if is_capturing():
+            self._report("captured loss", captured_loss_message(self.step))
+            return
         loss = single_number(loss)
         record = self._observer.step_record
         if record is None or self._observer.pauses:
@@ -266,7 +283,7 @@ class StepCycle:
         if record is not None:
             self.instruments.end_step(record)
             if self._in_graph is not None:
-                self._in_graph.end_step(record)
+                self._end_step_in_graph(self._in_graph, record)
             record.closed = True
             self.store.add(record)
             if record.wanted:
@@ -287,6 +304,11 @@ class StepCycle:
         if self.alerts is not None and self.alerts.stopping is not None:
             self.store.flush(self.step)
             self.alerts.raise_if_stopping()
+
+    def report_replays_without_end(self) -> None:
+        """Say so if a captured update was replayed, and nothing has ended a step since."""
+        if self._captured_in == self.step and self._in_graph and self._in_graph.has_run():
+            self._report("CUDA graph", replays_without_end_message(self.step))
 
     def flush(self) -> None:
         """Write everything recorded in steps that have ended."""
@@ -371,7 +393,8 @@ class StepCycle:
             histograms = wanted and self._steps.histograms(self.step)
             record = StepRecord(self.epoch, self.step, histograms, share, wanted=wanted)
         if self._in_graph is not None:
-            self._in_graph.begin_step()
+            if record is not None:
+                self._in_graph.begin_step()
             self._observer.step_record = record
         else:
             self._observer.begin_step(record)
@@ -417,18 +440,37 @@ class StepCycle:
         """Whether the step under way is not recorded, since it is captured in a CUDA graph."""
         if not is_capturing():
             return False
-        self._report("CUDA graph", captured_step_message(self.step))
+        in_graph = self._options.runs_compiled
+        self._report("CUDA graph", captured_step_message(self.step, in_graph=in_graph))
+        return True
+
+    def _update_is_captured(self) -> bool:
+        """An optimizer's step is captured; return whether `tracer.step()` follows its replays."""
+        if self._in_graph is None:
+            if self._observer.step_record is not None and self._leaves_out():
+                self._observer.leave_step()
+            return False
+        self._captured_in = self.step
+        if self._options.scaler is not None:
+            self._report("captured scaler", captured_scaler_message())
         return True
 
     def _go_on_in_graph(self, record: StepRecord) -> None:
         """Take the statistics of layers within the graph from here on, as `record` found them."""
         self._observer.begin_step(None)
+        self._observer.let_go_of_nodes()
         self._losses_are_in_time = bool(record.losses)
         self._hooks_in_graph = HooksInGraph()
         modules, axes = self._observer.modules, self._observer.axes
         seen = record.activations, record.gradients, axes
         self._in_graph = InGraphLayers(self._model, modules, *seen, self._report)
         self.pause(0)
+
+    def _end_step_in_graph(self, in_graph: InGraphLayers, record: StepRecord) -> None:
+        if self.updates.ends_late:
+            self._report("turns in graph", unseen_pass_message(record.step))
+        else:
+            in_graph.end_step(record)
 
     def _report_what_is_missing(self, record: StepRecord, gradients_were_missed: bool) -> None:
         if gradients_were_missed:

@@ -86,7 +86,8 @@ class Tracer:
             LSTM's states, the levels of a pyramid), each in rows of its own, named after its place.
         compiled: how recorded steps of a compiled model run: uncompiled, with all that is recorded;
             or, from the second one on, compiled, with the statistics of layers as operations in
-            the graph ("in-graph"). See `docs/reference/tracer.md` for what is then left out.
+            the graph ("in-graph"), also in a CUDA graph that you capture. See
+            `docs/reference/tracer.md` for what is then left out.
         strict: raise an error if a step or an epoch cannot be recorded, or the run not be written.
             By default the training goes on: a warning says so once, and `run.json` keeps it under
             `not_recorded`.
@@ -264,6 +265,7 @@ class Tracer:
     def _complete(self) -> None:
         try:
             self._cycle.updates.end_step()
+            self._cycle.report_replays_without_end()
         except BaseException:
             self._break_off("failed")
             raise
@@ -316,8 +318,14 @@ class Tracer:
         return self._cycle.epoch_start
 
     def step(self) -> None:
-        """End the step, if no optimizer was given; call it before the gradients are zeroed."""
-        if self._cycle.updates.has_optimizer:
+        """End the step, if no optimizer was given; call it before the gradients are zeroed.
+
+        If the optimizer's step was captured in a CUDA graph, under `compiled="in-graph"`, nothing
+        shows that the graph is replayed: call it after each replay.
+
+        Raises `TracingError` if an optimizer was given, and ends the steps.
+        """
+        if self._cycle.updates.has_optimizer and not self._cycle.updates.are_replayed:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
@@ -485,6 +493,7 @@ class Tracer:
         """
         writer, cycle = self.writer, self._cycle
         cycle.updates.end_step()
+        cycle.report_replays_without_end()
         has_steps = cycle.step > cycle.epoch_start
         if not has_steps:
             self._report("epoch without steps", epoch_without_steps_message(cycle.epoch))

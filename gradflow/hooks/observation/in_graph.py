@@ -3,30 +3,28 @@
 A forward hook returns its module's output through `_Observed`, an autograd function that leaves it
 as it is. In the forward pass it writes the statistics of the output to a buffer, in the backward
 pass those of its gradient to another. The compiler traces both and fuses them with what makes the
-tensors. After the step, all buffers are copied in one call, and read when the run's numbers are
-transferred.
+tensors. After the step, the moments of all tensors are computed in few calls, and read when the
+run's numbers are transferred. So it is with a CUDA graph that the user captures, compiled or not:
+the hooks run while it is captured, and each replay fills the buffers.
 
-A buffer [3 C + 9] holds the values of `Moments` [3 C + 6], the number of elements, the length
-of the first axis, and how many passes have written it since the step began. With none, the layer
-has no row in that step; with several, as under gradient accumulation, neither: only the last would
-count. Nor has it one if its output does not fit the buffer: that is fixed in the graph.
+`graph_sums` says what the buffers hold. If no pass has written them since the step began, the layer
+has no row in that step; if several have, as under gradient accumulation, neither: only the last
+would count. Nor has it one if its output does not fit the buffers: that is fixed in the graph.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from gradflow.hooks.observation.graph_sums import Buffers, Numbers, SumsTogether, units_on, write
 from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.recording.records import StepRecord
-from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.reduction.moments import Moments
-
-_COUNTS = 3  # at the end of a buffer: elements, length of the first axis, passes
 
 
 class _Switch:
@@ -63,31 +61,31 @@ class InGraphLayers:
         self._report = report
         self._switch = _Switch()
         self._shapes: list[tuple[str, int, bool]] = []
-        self._buffers: list[Tensor] = []
+        self._buffers: list[Buffers] = []
+        self._units: dict[torch.device, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         # A second call in a pass would overwrite the first one's numbers.
         repeated = {name.partition("#")[0] for name in seen if "#" in name}
         for name, moments in seen.items():
             if name in modules and name not in repeated:
                 self._attach(name, modules[name], moments, axes[name])
+        self._together = SumsTogether(self._buffers) if self._buffers else None
         left_out = sorted(set(seen) - {name for name, _, _ in self._shapes})
         if left_out:
             report("in graph", _left_out_message(left_out))
+        # A CUDA graph of the user writes to them as long as it is replayed, also after the tracer.
+        weakref.finalize(model, _let_go, self._buffers, self._units).atexit = False
 
     def _attach(self, name: str, module: nn.Module, seen: Moments, axis: int | None) -> None:
         device = torch.as_tensor(seen.values).device
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        pair = [
-            torch.zeros(3 * seen.channels + 6 + _COUNTS, dtype=dtype, device=device)
-            for _ in range(2)
-        ]
-        for buffer in pair:
-            # Else `mode="reduce-overhead"` would make no CUDA graph of what writes to them.
-            torch._dynamo.mark_static_address(buffer)
+        if device not in self._units:
+            self._units[device] = _static(units_on(device))
+        units = self._units[device]
+        pair = [Buffers(*map(_static, Buffers.of(seen.channels, units))) for _ in range(2)]
         self._shapes.append((name, seen.channels, seen.has_channels))
         self._buffers += pair
         axis = axis if seen.has_channels else None
-        hook = _InGraphHook(self._model, self._switch, axis, seen.channels, *pair)
+        hook = _InGraphHook(self._model, self._switch, axis, units, *pair)
         self._handles.append(module.register_forward_hook(hook))
 
     def record_passes(self, *, wanted: bool) -> None:
@@ -96,15 +94,18 @@ class InGraphLayers:
 
     def begin_step(self) -> None:
         """Forget what was written before."""
-        if self._buffers:
-            torch._foreach_zero_(self._buffers)
+        if self._together is not None:
+            self._together.begin_step()
+
+    def has_run(self) -> bool:
+        """Whether a pass has run since the step began; waits for the device."""
+        return self._together is not None and self._together.has_run()
 
     def end_step(self, record: StepRecord) -> None:
-        """Copy what was written since the step began; `record` takes it up later."""
-        if self._buffers:
-            device = self._buffers[0].device  # a model may be spread over several
-            copied = torch.cat([one.to(device) for one in self._buffers])
-            record.in_graph = partial(self._take_up, copied)
+        """Compute what was written since the step began; `record` takes it up later."""
+        if self._together is not None:
+            split = partial(self._together.split, self._together.moments())
+            record.in_graph = partial(self._take_up, split)
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -112,21 +113,18 @@ class InGraphLayers:
             handle.remove()
         self._handles.clear()
 
-    def _take_up(self, copied: Tensor, record: StepRecord) -> None:
-        numbers = copied.cpu().numpy().astype(np.float64)
-        sizes = [3 * channels + 6 + _COUNTS for _, channels, _ in self._shapes for _ in range(2)]
-        parts = iter(np.split(numbers, np.cumsum(sizes)[:-1]))
+    def _take_up(self, split: Callable[[], list[Numbers]], record: StepRecord) -> None:
+        parts = iter(split())
         did_not_run = []
         for name, channels, has_channels in self._shapes:
             of_output, of_gradient = next(parts), next(parts)
             for part, rows in ((of_output, record.activations), (of_gradient, record.gradients)):
-                elements, length, passes = (int(one) for one in part[-_COUNTS:])
-                if passes == 1:
-                    values = part[:-_COUNTS]
-                    rows[name] = Moments(values, channels, elements, length, has_channels)
-                elif passes > 1:
+                if part.passes == 1:
+                    numbers = part.values, channels, part.elements, part.length
+                    rows[name] = Moments(*numbers, has_channels)
+                elif part.passes > 1:
                     self._report("passes in graph", _several_passes_message(record.step))
-            if not of_output[-1]:
+            if not of_output.passes:
                 did_not_run.append(name)
         order = [name for name in self._backward_order if name in record.gradients]
         record.gradients = {name: record.gradients[name] for name in order} | record.gradients
@@ -134,17 +132,30 @@ class InGraphLayers:
             self._report("not in graph", _not_in_graph_message(record.step, did_not_run))
 
 
+def _static(buffer: Tensor) -> Tensor:
+    """Say that a buffer stays where it is.
+
+    Else `mode="reduce-overhead"` would make no CUDA graph of what writes to it.
+    """
+    torch._dynamo.mark_static_address(buffer)
+    return buffer
+
+
+def _let_go(*held: object) -> None:
+    """Held until this is called: the buffers."""
+
+
 def _several_passes_message(step: int) -> str:
     return (
-        f"in step {step} several passes ran through the compiled graph, as under gradient "
-        "accumulation or checkpointing: the layers concerned have no rows; without "
-        'compiled="in-graph" they have'
+        f"in step {step} several passes ran through the graph, as under gradient accumulation or "
+        "checkpointing, or where a CUDA graph is replayed several times: the layers concerned have "
+        'no rows; without compiled="in-graph" they have'
     )
 
 
 def _not_in_graph_message(step: int, names: list[str]) -> str:
     return (
-        f"in step {step} {len(names)} layers have no rows, since in the compiled graph they did "
+        f"in step {step} {len(names)} layers have no rows, since in the graph they did "
         "not run, or their output is empty, has another number of channels than in the first "
         f"recorded step, or is no single tensor: {', '.join(names[:5])}; without "
         'compiled="in-graph" those that run have'
@@ -162,21 +173,21 @@ def _left_out_message(names: list[str]) -> str:
 class _InGraphHook(LeftOutOfCopies):
     """The forward hook of one module."""
 
-    __slots__ = ("_axis", "_channels", "_model", "_of_gradient", "_of_output", "_switch")
+    __slots__ = ("_axis", "_model", "_of_gradient", "_of_output", "_switch", "_units")
 
     def __init__(
         self,
         model: nn.Module,
         switch: _Switch,
         axis: int | None,
-        channels: int,
-        of_output: Tensor,
-        of_gradient: Tensor,
+        units: Tensor,
+        of_output: Buffers,
+        of_gradient: Buffers,
     ) -> None:
         self._model = model
         self._switch = switch
         self._axis = axis
-        self._channels = channels
+        self._units = units
         self._of_output = of_output
         self._of_gradient = of_gradient
 
@@ -190,7 +201,8 @@ class _InGraphHook(LeftOutOfCopies):
             and self._fits(output)
         ):
             return None
-        return _Observed.apply(output, self._axis, self._of_output, self._of_gradient)
+        buffers = *self._of_output, *self._of_gradient
+        return _Observed.apply(output, self._axis, self._units, *buffers)
 
     def _fits(self, output: Tensor) -> bool:
         """Whether the statistics of an output fit its buffer."""
@@ -199,9 +211,12 @@ class _InGraphHook(LeftOutOfCopies):
             output.is_floating_point()
             and output.layout is torch.strided
             and not output.is_nested
-            and output.device == self._of_output.device
+            and output.device == self._of_output.sums.device
             and output.numel() > 0
-            and (axis is None or (output.dim() > axis and output.shape[axis] == self._channels))
+            and (
+                axis is None
+                or (output.dim() > axis and output.shape[axis] == self._of_output.sums.shape[1])
+            )
         )
 
 
@@ -210,58 +225,24 @@ class _Observed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, axis: int | None, of_output: Tensor, of_gradient: Tensor
+        ctx: Any,
+        x: Tensor,
+        axis: int | None,
+        units: Tensor,
+        sums: Tensor,
+        counts: Tensor,
+        sums_of_gradient: Tensor,
+        counts_of_gradient: Tensor,
     ) -> Tensor:
         """Return x."""
-        ctx.axis, ctx.of_gradient = axis, of_gradient
-        _write(x, axis, of_output)
+        ctx.axis, ctx.units = axis, units
+        ctx.of_gradient = sums_of_gradient, counts_of_gradient
+        write(x, axis, Buffers(sums, counts), units)
         return x.clone()  # a view could not be changed in place, as by ReLU(inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Return the gradient."""
-        _write(gradients[0], ctx.axis, ctx.of_gradient)
-        return gradients[0], None, None, None
-
-
-def _write(x: Tensor, axis: int | None, buffer: Tensor) -> None:
-    counts = [torch.full((1,), n, dtype=buffer.dtype, device=x.device) for n in _sizes(x)]
-    buffer.copy_(torch.cat([_values(x, axis), *counts, buffer[-1:] + 1]))
-
-
-def _sizes(x: Tensor) -> tuple[int, int]:
-    return x.numel(), x.shape[0] if x.dim() else 1
-
-
-def _values(x: Tensor, axis: int | None) -> Tensor:
-    """Return the values of `Moments` for x [N, ...] by operations that a compiler can trace.
-
-    Sums are about the first element of the channel, those of powers about the first of the tensor.
-    """
-    wide = x.to(sum_dtype(x))
-    if axis is None or not x.dim():
-        wide, axis = wide.reshape(1, -1), 0
-    others = [dim for dim in range(wide.dim()) if dim != axis]
-    size = wide.numel() // wide.shape[axis]
-    shift = wide
-    for dim in others:
-        shift = shift.narrow(dim, 0, 1)
-    shift = torch.where(torch.isfinite(shift), shift, 0.0)
-    difference = wide - shift
-    total, square = difference.sum(others), difference.square().sum(others)
-    deviations = (square - total.square() / size).clamp(min=0)
-    shift = shift.reshape(-1)
-    sums = size * shift + total
-    squares = torch.where(torch.isfinite(square), deviations + sums.square() / size, square)
-    distance = wide - shift[0]
-    second = distance.square()
-    of_tensor = (
-        shift[0],
-        (second * distance).sum(),
-        second.square().sum(),
-        wide.abs().amax(),
-        (wide == 0).sum(),
-        (~torch.isfinite(wide)).sum(),
-    )
-    whole = torch.stack([one.to(wide.dtype) for one in of_tensor])
-    return torch.cat([sums, squares, deviations, whole])
+        sums, counts = ctx.of_gradient
+        write(gradients[0], ctx.axis, Buffers(sums, counts), ctx.units)
+        return gradients[0], None, None, None, None, None, None

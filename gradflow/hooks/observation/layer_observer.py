@@ -164,7 +164,17 @@ class LayerObserver:
     def leave_step(self) -> None:
         """Record nothing more of the step under way, nor what was recorded of it."""
         self.step_record = self._savepoint = None
+        self.let_go_of_nodes()
         self.forget()
+
+    def let_go_of_nodes(self) -> None:
+        """Keep no node of autograd from one pass to the next.
+
+        One that was made on the default stream must not run while a CUDA graph is captured: unless
+        somebody keeps it, the captured forward pass makes a new one.
+        """
+        self.backward_passes.let_go_of_nodes()
+        self.junctions.let_go_of_nodes()
 
     def _register_hooks(self) -> None:
         hook = partial(Hook, self)

@@ -175,6 +175,10 @@ class BackwardPasses:
         self._arrived.clear()
         self.running = (_NONE, None)
 
+    def let_go_of_nodes(self) -> None:
+        """Keep no node that fills gradients until they are looked up again."""
+        self._accumulators.clear()
+
     def _fills_gradients(self) -> bool:
         if any(map(_will_run, self._accumulators)):
             return True

@@ -126,6 +126,10 @@ class JunctionFinder:
         """Read the graph of `output`; its structure is the same object as before if it is equal."""
         return self._reader.read(output, start)
 
+    def let_go_of_nodes(self) -> None:
+        """Keep no node of the graph that was read last."""
+        self._reader = GraphReader()
+
     def find_in(self, graph: Graph) -> Found:
         """Find the residual additions in a graph that `read` returned."""
         junctions = [_junction(graph, one) for one in self._in_shape(graph)]

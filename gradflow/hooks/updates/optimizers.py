@@ -42,6 +42,14 @@ class Optimizers:
             (None: all of the model's), if they are wanted: at once, or after the first call of a
             closure given to it.
         on_end: called when the step has ended.
+        is_capturing: returns whether what runs now is captured in a CUDA graph.
+        on_capture: called when the step of an optimizer is captured; returns whether its replays,
+            of which no hook tells, are followed by other means. If so, the captured step is no
+            step of the training.
+
+    Fields:
+        ends_late: whether the step that ends now is over already since the next forward pass, which
+            nothing has shown.
 
     Raises `TracingError` if something given does not lead to a torch optimizer.
     """
@@ -53,12 +61,18 @@ class Optimizers:
         on_begin: Callable[[Optimizer, bool], bool],
         on_gradients: Callable[[Collection[str] | None], None],
         on_end: Callable[[], None],
+        is_capturing: Callable[[], bool] = lambda: False,
+        on_capture: Callable[[], bool] = lambda: False,
     ) -> None:
         self._model, wrappers = unwrapped(model)
         self._called = (*wrappers, self._model)
         self._on_begin = on_begin
         self._on_gradients = on_gradients
         self._on_end = on_end
+        self._is_capturing = is_capturing
+        self._on_capture = on_capture
+        self._captured: dict[int, list[Place]] = {}
+        self.ends_late = False
         self._chains = [hooked_optimizers(one) for one in _each(given)]
         self._labels = _labels([chain[0] for chain in self._chains])
         self._stepped: set[int] = set()
@@ -77,6 +91,11 @@ class Optimizers:
     def count(self) -> int:
         """How many optimizers there are, each with what it wraps counted once."""
         return len(self._chains)
+
+    @property
+    def captured(self) -> int:
+        """Of how many optimizers the step was captured in a CUDA graph, and is replayed."""
+        return len(self._captured)
 
     def attach(self) -> None:
         """Put hooks on the optimizers and, if there are several, on the model's forward pass."""
@@ -119,7 +138,7 @@ class Optimizers:
         places = [
             place
             for index in range(len(self._chains))
-            for place in (self._places[index] if index in self._places else self._places_of(index))
+            for place in self._places.get(index) or self._replayed_places(index)
         ]
         members = [list(map(id, updated)) for _, updated in places]
         of_parameters, names = list(map(id, parameters.values())), list(parameters)
@@ -132,6 +151,10 @@ class Optimizers:
             numbers = [found.get(key, len(places)) for key in of_parameters]
             self._owners = dict(zip(names, numbers, strict=True))
         return Owners(self._owners, [here for here, _ in places] + [UpdatedBy(NO_OPTIMIZER)])
+
+    def _replayed_places(self, index: int) -> list[Place]:
+        """The groups of an optimizer: if its step is replayed, with the rates then captured."""
+        return self._captured.get(index) or self._places_of(index)
 
     def _places_of(self, index: int) -> list[Place]:
         """The groups of an optimizer with their learning rates at present."""
@@ -153,6 +176,9 @@ class Optimizers:
         def begins(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
             if _depth(self._chains[index]) > 1:
                 return None
+            if self._is_capturing() and self._on_capture():
+                self._captured[index] = self._places_of(index)
+                return None
             self._stepping = index
             waiting.clear()
             if not self._begins(index, optimizer):
@@ -164,7 +190,9 @@ class Optimizers:
             return with_closure
 
         def ends(*_: Any) -> None:
-            if _depth(self._chains[index]) > 1:
+            if _depth(self._chains[index]) > 1 or (
+                index in self._captured and self._is_capturing()
+            ):
                 return
             receives()  # a closure that was not called
             self._stepping = None
@@ -183,7 +211,9 @@ class Optimizers:
     def _begins(self, index: int, optimizer: Optimizer) -> bool:
         """Begin the step of an optimizer; return whether its gradients are wanted."""
         if index in self._stepped:
+            self.ends_late = True
             self.end_step()  # it steps again before the others have
+            self.ends_late = False
         wanted = self._on_begin(optimizer, not self._stepped)
         if wanted:
             self._places[index] = self._places_of(index)
@@ -191,7 +221,8 @@ class Optimizers:
 
     def _has_stepped(self, index: int) -> None:
         self._stepped.add(index)
-        if len(self._stepped) < len(self._chains):
+        shown = set(range(len(self._chains))).difference(self._captured)
+        if not self._stepped.issuperset(shown or range(len(self._chains))):
             return
         if torch._C._current_graph_task_id() == -1:
             self.end_step()
@@ -216,7 +247,7 @@ class Optimizers:
         return own
 
     def _forward_begins(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self._is_capturing():
             return  # a model compiled in place; the hook of a wrapper runs in Python
         # An optimizer that calls a closure runs the model within its step, which may have failed.
         if self._stepping is not None and not _depth(self._chains[self._stepping]):

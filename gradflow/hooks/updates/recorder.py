@@ -37,6 +37,7 @@ class UpdateRecorder:
 
     Fields:
         on_backward: called as each recorded backward pass fills its first gradient.
+        is_capturing, on_capture: asked about CUDA graphs; see `Optimizers`.
 
     Raises `TracingError` if a scaler is given without an optimizer.
     """
@@ -62,6 +63,9 @@ class UpdateRecorder:
         self._is_followed = is_followed
         self._on_end = on_end
         self._is_paused = is_paused
+        self.is_capturing: Callable[[], bool] = lambda: False
+        self.on_capture: Callable[[], bool] = lambda: False
+        self._is_update_hidden = False
         self.parameters.backward.on_pass = self.backward_begins
         self.on_backward: Callable[[StepRecord], None] = lambda record: None
         self._passes: set[int] = set()
@@ -78,6 +82,16 @@ class UpdateRecorder:
     def has_optimizer(self) -> bool:
         """Whether an optimizer ends the steps."""
         return self._optimizers is not None
+
+    @property
+    def are_replayed(self) -> bool:
+        """Whether the optimizers' steps are in a CUDA graph, whose replays nothing shows."""
+        return self._optimizers is not None and self._optimizers.captured == self._optimizers.count
+
+    @property
+    def ends_late(self) -> bool:
+        """Whether passes that belong to the next step have run before this one ends."""
+        return self._optimizers is not None and self._optimizers.ends_late
 
     def loss_scale(self) -> Tensor | float | None:
         """Return the factor of the loss in the next backward pass; None without a scaler."""
@@ -122,7 +136,9 @@ class UpdateRecorder:
         self._is_recorded = self._record() is not None
         if not self._is_recorded:
             self.parameters.backward.detach()
-        if self._optimizers is None:
+        # Whether nothing will show when the weights are about to change.
+        self._is_update_hidden = self._optimizers is None or self._optimizers.captured > 0
+        if self._is_update_hidden:
             self._begin(keep_weights=True)
 
     def forward_begins(self) -> None:
@@ -149,7 +165,7 @@ class UpdateRecorder:
 
     def begin_without_update(self) -> None:
         """Measure all parameters as they are, if nothing shows when the update is made."""
-        if self._optimizers is not None:
+        if not self._is_update_hidden:
             self._begin(keep_weights=False)
         self._measure_gradients(None)
 
@@ -175,8 +191,22 @@ class UpdateRecorder:
 
     def _follow(self, optimizer: Any) -> Optimizers:
         return Optimizers(
-            optimizer, self._model, self._optimizer_begins, self._measure_gradients, self._on_end
+            optimizer,
+            self._model,
+            self._optimizer_begins,
+            self._measure_gradients,
+            self._on_end,
+            self._is_capturing,
+            self._is_captured,
         )
+
+    def _is_capturing(self) -> bool:
+        return self.is_capturing()
+
+    def _is_captured(self) -> bool:
+        """An optimizer's step is captured: its first replay comes before anything can be read."""
+        self._is_update_hidden = self.on_capture()
+        return self._is_update_hidden
 
     def _is_ours(self, optimizer: object) -> bool:
         return self._optimizers is not None and optimizer in self._optimizers
@@ -204,7 +234,7 @@ class UpdateRecorder:
                 record.scale = self._scaler.scale()
                 record.parameter_scale, found_inf = grad_scale_and_found_inf(optimizer)
                 record.skipped = record.skipped if found_inf is None else found_inf
-        if first:
+        if first and not self._is_update_hidden:
             self._begin(keep_weights=not self._without_update)
         wanted = self._are_gradients_wanted()
         if first and not wanted:

@@ -106,6 +106,10 @@ class JunctionObserver:
         self._order.forget()
         self.summands.clear()
 
+    def let_go_of_nodes(self) -> None:
+        """Keep no node of a graph: the next one is read anew."""
+        self._finder.let_go_of_nodes()
+
     def summary(self) -> dict[str, Any]:
         """Return the entry of `run.json` on residual additions."""
         return self._summary.entry()
