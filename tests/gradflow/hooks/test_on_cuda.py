@@ -89,6 +89,40 @@ def test_every_step_has_the_norms_of_autograd_once_tensors_wait(
                 assert norms[step, layer] == pytest.approx(values[place], rel=1e-6), (step, layer)
 
 
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+@pytest.mark.filterwarnings("ignore:gradflow. from the second recorded step on")
+def test_statistics_in_a_compiled_graph_are_those_of_uncompiled_steps(tmp_path, mode):
+    found = []
+    for compiled in ("uncompiled", "in-graph"):
+        model = build("resnet20", classes=5, seed=2).cuda().double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        if compiled == "in-graph":
+            torch._dynamo.reset()
+            model.compile(mode=mode)
+        folder = tmp_path / compiled
+        with gradflow.Tracer(
+            model, folder, optimizer=optimizer, schedule=1, compiled=compiled
+        ) as tracer:
+            # The compiler makes a CUDA graph of what has run a few times.
+            for x, y in images(6, torch.float64):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(x), y)
+                tracer.log(loss=loss)
+                loss.backward()
+                optimizer.step()
+        found.append(gradflow.open_run(folder))
+    eager, in_graph = found
+    for name in ("activations", "gradients"):
+        mine, theirs = (
+            getattr(run, name).set_index(["step", "layer"]).norm for run in (in_graph, eager)
+        )
+        assert set(mine.index.get_level_values("step")) == set(range(6))
+        for row, norm in mine.items():
+            assert norm == pytest.approx(theirs[row], rel=1e-6), (name, row)
+    losses = [list(run.steps.loss) for run in found]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
 def test_mixed_precision_records_the_gradients_of_the_unscaled_loss(tmp_path, keep_outputs):
     model = build("resnet20", classes=5, seed=1).cuda()
     twin = copy.deepcopy(model)

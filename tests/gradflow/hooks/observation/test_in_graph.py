@@ -75,10 +75,10 @@ def eager(network, tmp_path_factory):
     return model, train(model, tmp_path_factory.mktemp("eager") / "run")
 
 
-def compiled_run(network, folder, backend):
+def compiled_run(network, folder, **how):
     torch._dynamo.reset()
     model = copy.deepcopy(network)
-    model.compile(backend=backend, fullgraph=True)
+    model.compile(fullgraph=True, **how)
     with torch.no_grad():
         model.eval()(images(0))  # compiled before the tracer comes: without its hooks
     model.train()
@@ -89,7 +89,7 @@ def compiled_run(network, folder, backend):
 
 @pytest.fixture(scope="module")
 def in_graph(network, tmp_path_factory):
-    return compiled_run(network, tmp_path_factory.mktemp("graph") / "run", "aot_eager")
+    return compiled_run(network, tmp_path_factory.mktemp("graph") / "run", backend="aot_eager")
 
 
 def assert_same(found, expected, rtol):
@@ -120,8 +120,9 @@ def test_every_step_has_the_rows_of_an_uncompiled_training(in_graph, eager):
 
 
 @pytest.mark.slow
-def test_inductor_gives_the_rows_of_an_uncompiled_training(network, eager, tmp_path):
-    assert_is_that_of_eager(compiled_run(network, tmp_path / "run", "inductor"), eager, 1e-3)
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_inductor_gives_the_rows_of_an_uncompiled_training(network, eager, tmp_path, mode):
+    assert_is_that_of_eager(compiled_run(network, tmp_path / "run", mode=mode), eager, 1e-3)
 
 
 def test_of_junctions_the_first_step_alone_is_recorded(in_graph):
