@@ -1,6 +1,6 @@
 """Errors for models, and uses of them, that cannot be traced; each message says why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,17 @@ def no_pass_recorded_message() -> str:
     return (
         "no gradient is recorded, since no backward pass fills the .grad of a parameter; if "
         'the training takes its gradients from torch.autograd.grad, give the tracer passes="all"'
+    )
+
+
+def hooks_removed_message(step: int, layers: Sequence[str]) -> str:
+    """Say that other code has taken the tracer's hooks off these layers."""
+    shown = ", ".join(name or "the model itself" for name in layers[:3])
+    more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+    return (
+        f"in step {step} the tracer's hooks on {shown}{more} are gone, so that these layers have "
+        "no rows: other code has removed all hooks of the modules, as `_forward_hooks.clear()` "
+        "does; let it remove its own, or enter a tracer after it"
     )
 
 

@@ -82,6 +82,14 @@ class ModuleHooks:
             if (name, identity) not in self._handles:
                 self._handles[name, identity] = (module, register(name, module))
 
+    def removed_by_others(self) -> list[str]:
+        """The names of the modules from which other code has taken a hook."""
+        return [
+            name
+            for (name, _), (_, handles) in self._handles.items()
+            if any(handle.id not in (handle.hooks_dict_ref() or ()) for handle in handles)
+        ]
+
     def remove(self) -> None:
         """Take all hooks off."""
         for key in list(self._handles):

@@ -29,7 +29,7 @@ from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.pipelines import is_trial_pass
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.reductions import Reductions
-from gradflow.hooks.refusals import overwritten_message
+from gradflow.hooks.refusals import hooks_removed_message, overwritten_message
 
 
 class LayerObserver:
@@ -91,6 +91,7 @@ class LayerObserver:
         self._pending: PendingPass | None = None
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._handles: list[RemovableHandle] = []
+        self._rows = 0  # of layers, in the last recorded step
         self.number = 0
         self._calls = CallsOfModules()
         self._layouts = Layouts(parts)
@@ -206,6 +207,7 @@ class LayerObserver:
             self._savepoint = None
         if self.step_record is not None:
             self.step_record.finish()
+            self._look_for_hooks(len(self.step_record.activations))
         self._reductions.end_step()
         self.outputs.end_step()
         self._pending = None
@@ -216,6 +218,13 @@ class LayerObserver:
             name, *_ = self._reductions.overwritten
             self._reductions.overwritten.clear()
             self._report("overwritten", overwritten_message(name))
+
+    def _look_for_hooks(self, rows: int) -> None:
+        """Report hooks that other code has removed, if a step has fewer rows than the last one."""
+        if rows < self._rows and (gone := self._layer_hooks.removed_by_others()):
+            assert self.step_record is not None
+            self._report("hooks", hooks_removed_message(self.step_record.step, gone))
+        self._rows = rows
 
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""

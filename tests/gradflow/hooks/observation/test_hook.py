@@ -5,6 +5,7 @@ import gc
 import io
 import pickle
 import tracemalloc
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -126,6 +127,48 @@ def grown(folder, few, many):
             tracemalloc.stop()
     by_epoch = np.diff(left, axis=0)
     return by_epoch[1::2].min(axis=0) - by_epoch[::2].min(axis=0)
+
+
+@pytest.mark.parametrize("by", ["clear", "replace"])
+@pytest.mark.parametrize("gone", [["0", "2"], ["1"]])
+def test_hooks_that_other_code_removes_are_reported_with_their_layers(tmp_path, by, gone):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        model(torch.ones(5, 3)).square().sum().backward()
+        optimizer.step()
+
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+        for _ in range(3):
+            step()
+        for name in gone:
+            if by == "clear":
+                model.get_submodule(name)._forward_hooks.clear()
+            else:
+                model.get_submodule(name)._forward_hooks = OrderedDict()
+        with pytest.warns(
+            UserWarning, match=rf"step 3 the tracer's hooks on {', '.join(gone)} are"
+        ):
+            step()
+        step()
+    activations = gradflow.open_run(tmp_path / "run").activations
+    for name in ("0", "1", "2"):
+        expected = range(3) if name in gone else range(5)
+        assert set(activations[activations.layer == name].step) == set(expected)
+
+
+def test_a_layer_that_does_not_run_is_no_removed_hook(tmp_path):
+    model = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for depth in (2, 1, 2, 1):
+            tracer.begin_pass()
+            x = torch.ones(2, 3)
+            for layer in model[:depth]:
+                x = layer(x)
+            x.sum().backward()
+            tracer.step()
 
 
 def test_memory_does_not_grow_with_the_steps(tmp_path):
