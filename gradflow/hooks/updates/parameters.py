@@ -4,9 +4,10 @@ Which parameters there are is looked up again in every recorded step, and in one
 gradients are kept: models grow, and shrink, and layers are replaced. A parameter is what the model
 has under a name: another one under that name goes on where the one before ended.
 
-Two things are kept between steps, each as large as the model: a copy of the weights, once a step
-was recorded, and the previous gradients, if the next step is recorded too and needs them for the
-cosine. If parameters are measured in turns, or their updates are, both are those of the turn alone.
+Two things are kept, each as large as the model: the previous gradients from step to step, if the
+next step is recorded too and needs them for the cosine, and a copy of the weights from before the
+update, while it is made; without an optimizer, from the step's beginning on. If parameters are
+measured in turns, or their updates are, both are those of the turn alone.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -222,11 +223,14 @@ class ParameterRecorder:
             turns.advance()
         return table
 
-    def end_step(self) -> None:
-        """Forget what belongs to the step that has ended."""
+    def end_step(self, *, begins_at_once: bool = True) -> None:
+        """Forget what belongs to the step that has ended.
+
+        `begins_at_once` says whether the weights are kept again before the next forward pass.
+        """
         self._table = self._new_table()
         for kept in self._kept:
-            kept.end_step()
+            kept.end_step(let_go=not begins_at_once)
         self.backward.begin_step()
         self.gradients_were_missed = False
         self._measured = set()

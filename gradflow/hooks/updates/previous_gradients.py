@@ -36,7 +36,7 @@ from gradflow.hooks.updates.many import (
     are_alike,
     norms,
 )
-from gradflow.hooks.updates.room import Room
+from gradflow.hooks.updates.room import Room, in_one_piece
 
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
@@ -312,10 +312,13 @@ class PreviousGradients:
                 self._change_rooms(self._rooms)
             room, used = self._rooms[self._room], self._used
             return [room.like(tensor, used) for tensor in tensors]
-        for name, tensor in zip(names, tensors, strict=True):
-            buffer = self._buffers.get(name)
-            if buffer is None or not are_alike(tensor, buffer):
-                self._buffers[name] = torch.empty_like(tensor)
+        new = {
+            name: tensor
+            for name, tensor in zip(names, tensors, strict=True)
+            if name not in self._buffers or not are_alike(tensor, self._buffers[name])
+        }
+        # One by one they would leave gaps beside the optimizer's state, if they are let go of.
+        self._buffers.update(zip(new, in_one_piece(list(new.values())), strict=True))
         return [self._buffers[name] for name in names]
 
     def _change_rooms(self, rooms: tuple[Room, Room]) -> None:
