@@ -59,7 +59,7 @@ def test_each_parameter_has_its_turn_once_in_so_many_steps(runs):
     (_, turns), _ = runs
     table = turns.parameters
     for _, steps in table.groupby("parameter").step:
-        assert list(steps) == list(range(steps.min(), STEPS, EVERY))
+        assert [step // EVERY for step in steps] == list(range(STEPS // EVERY))
     assert set(table.parameter) == {name for name, _ in network().named_parameters()}
 
 
