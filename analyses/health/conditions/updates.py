@@ -79,17 +79,20 @@ def whole_updates(run: Run) -> pd.Series:
     A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
     are measured in turns, the squares of those whose turn it was stand for as many as there are
     turns, which have about the same size in bytes: an estimate. If everything of a parameter has
-    turns, it is of these parameters alone.
+    turns, the weights whose turn it was not have the norm that was last known, or known first.
     """
     names = weight_updates(run).columns
     rows = run.parameters[run.parameters["parameter"].isin(names)]
-    turns = run.description.get("updates_every", 1)
+    turns = turns_of_updates(run)
     if turns == 1:
         rows = rows[rows["update_norm"].notna()]
     squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
     totals = squares.groupby(rows["step"]).sum(min_count=1)
-    updates = totals["update_norm"] * turns
-    return np.sqrt(updates / totals["weight_norm"].where(totals["weight_norm"] > 0))
+    weights = totals["weight_norm"]
+    if turns > 1 and "parameters_every" in run.description:
+        norms = squares["weight_norm"].groupby([rows["step"], rows["parameter"]]).last()
+        weights = norms.unstack().ffill().bfill().sum(axis=1)
+    return np.sqrt(totals["update_norm"] * turns / weights.where(weights > 0))
 
 
 def _had_a_turn(run: Run) -> pd.Series:

@@ -144,6 +144,11 @@ def test_copies_are_kept_of_those_alone_whose_turn_it_is(tmp_path):
             assert held_by(recorder) == 2 * 2 * 400 * 4
 
 
+def test_they_are_refused_where_only_some_of_the_recorded_steps_are_written(tmp_path):
+    with pytest.raises(TracingError, match=r"around_spikes=.*parameters_every=4 some"):
+        gradflow.Tracer(network(), tmp_path / "run", parameters_every=4, around_spikes=3)
+
+
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "8"])
 def test_what_is_no_number_of_steps_is_refused(tmp_path, every):
     with pytest.raises(TracingError, match="parameters_every must be"):
