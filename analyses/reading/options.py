@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gradflow.runs.reading.run import Run
@@ -58,21 +57,12 @@ def rounds_of_turns(run: Run) -> pd.Series:
     """Which round of turns each row of the table `parameters` belongs to, counted from 0.
 
     In a round, as many recorded steps as there are turns, each parameter has its update measured.
-    Missing for the rows of a round of which the recording has only the beginning or the end.
+    Missing for the rows of a last round that is not complete.
     """
-    turns, rows = turns_of_updates(run), run.parameters
-    places, steps = pd.factorize(rows["step"], sort=True)
-    # A training that goes on into another folder may begin within a round.
-    first = next((one for one in range(turns) if _are_rounds(rows, (places - one) // turns)), 0)
-    rounds = pd.Series((places - first) // turns, index=rows.index)
-    return rounds.where((rounds >= 0) & (rounds < (len(steps) - first) // turns))
-
-
-def _are_rounds(rows: pd.DataFrame, rounds: np.ndarray) -> bool:
-    """Whether no parameter had two turns in one of `rounds` [rows]."""
-    measured = rows["update_norm"].notna().to_numpy()
-    found = pd.DataFrame({"name": rows["parameter"], "round": rounds})[measured]
-    return not found.duplicated().any()
+    turns = turns_of_updates(run)
+    places, steps = pd.factorize(run.parameters["step"], sort=True)
+    rounds = pd.Series(places // turns, index=run.parameters.index)
+    return rounds.where(rounds < len(steps) // turns)
 
 
 def rows_of_whole_rounds(run: Run) -> pd.DataFrame:
