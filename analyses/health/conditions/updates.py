@@ -103,8 +103,14 @@ def _had_a_turn(run: Run) -> pd.Series:
     largest = rows["update_norm"].groupby([rows["epoch"], rows["step"], rows["optimizer"]])
     still = (largest.transform("max") == 0) & (rows["optimizer"] != NO_OPTIMIZER)
     elsewhere = rows["update_norm"].groupby([rows["epoch"], rows["step"]]).transform("max") > 0
-    # If updates have turns, those of an optimizer whose turn it was may never move.
-    owner = rows["optimizer"] if turns_of_updates(run) == 1 else rows["parameter"]
+    owner = rows["optimizer"]
+    if turns_of_updates(run) > 1:
+        # Whether the update of another one was not 0 is unknown where none had its turn.
+        known = rows["optimizer"].where(rows["update_norm"].notna())
+        among = known.groupby([rows["epoch"], rows["step"]]).transform("nunique")
+        elsewhere |= (among == 1) & (rows["optimizer"].nunique() > 1)
+        # Those of an optimizer whose turn it was may never move.
+        owner = rows["parameter"]
     moved_at_all = rows["update_norm"].groupby(owner).transform("max") > 0
     waits = still & elsewhere & moved_at_all
     # Weights may move without a gradient, by weight decay or by hand: these rows are kept.

@@ -46,7 +46,7 @@ class Stalled(Rule):
         rows = batch.tables.get("parameters")
         if rows is None:
             return []
-        ratios = _with_a_turn(rows, self._optimizers)
+        ratios = _with_a_turn(rows, self._optimizers, self._turns)
         self._ratios.add(batch.steps, rows, "parameter", ratios)
         if len(self._early.steps) < bounds.MIN_WINDOW * self._turns:
             self._early.add(batch.steps, rows, "parameter", ratios)
@@ -371,11 +371,12 @@ def weights_of(layers: Layers) -> list[str]:
     ]
 
 
-def _with_a_turn(rows: Columns, moved: set[str]) -> Array:
+def _with_a_turn(rows: Columns, moved: set[str], turns: int) -> Array:
     """Update-to-weight ratios; nan where the parameter had no turn in the step.
 
     It had none if it got no gradient, as an expert that was not chosen, or if its optimizer did not
-    step while another one did. `moved` are the optimizers that ever did, and gets new ones.
+    step while another one did, or while none of another one was measured, if updates are measured
+    in `turns`. `moved` are the optimizers that ever did, and gets new ones.
     """
     updates = np.nan_to_num(filled(rows["update_norm"]))
     ratios, weights = filled(rows["update_to_weight"]), filled(rows["weight_norm"])
@@ -387,6 +388,12 @@ def _with_a_turn(rows: Columns, moved: set[str]) -> Array:
     moved |= set(kinds[(largest > 0).any(axis=0)].tolist())
     ever: NDArray[np.bool_] = np.array([kind in moved for kind in kinds])
     still = (largest[by_step, by_optimizer] == 0) & (optimizers != NO_OPTIMIZER)
-    waits = still & (largest[by_step].max(axis=1) > 0) & ever[by_optimizer]
+    elsewhere = largest.max(axis=1) > 0
+    if turns > 1:
+        known = ~np.ma.getmaskarray(np.ma.asanyarray(rows["update_norm"]))
+        measured = np.zeros(largest.shape, dtype=bool)
+        measured[by_step[known], by_optimizer[known]] = True
+        elsewhere |= (measured.sum(axis=1) == 1) & (len(moved) > 1)
+    waits = still & elsewhere[by_step] & ever[by_optimizer]
     without = np.isnan(filled(rows["gradient_norm"])) & (updates == 0)
     return np.where(waits | without | ~(weights > 0), np.nan, ratios)

@@ -115,6 +115,31 @@ def test_steps_in_which_an_optimizer_may_have_waited_count_as_unknown(tmp_path, 
     assert (found.verdict, found.value) == (Verdict.CONTRADICTED, 0.0)
 
 
+@pytest.mark.parametrize("every", [1, EVERY, 8])
+@pytest.mark.parametrize("period", [2, 4])
+def test_steps_in_which_an_optimizer_waits_make_no_weight_one_that_hardly_moves(
+    tmp_path, every, period
+):
+    """In some of them all updates that have a turn are those of the optimizer that waits."""
+    model, heard = network(), []
+    often = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.05)
+    rare = torch.optim.Adam(model[0].parameters(), lr=1e-3)
+    options = {"optimizer": [often, rare], "updates_every": every, "alerts": heard.append}
+    with gradflow.Tracer(model, tmp_path / "run", **options):
+        for step in range(96):
+            model.zero_grad()
+            inputs = torch.randn(32, 6, generator=torch.Generator().manual_seed(step)).double()
+            F.cross_entropy(model(inputs), (inputs[:, 0] > 0).long()).backward()
+            often.step()
+            if step % period == 0:
+                rare.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert weight_updates(run)["0.weight"].dropna().min() > 0
+    assert "stalled" not in {one.condition for one in heard}
+    found = {one.condition: one for one in read_health(run)}["stalled"]
+    assert found.verdict is Verdict.CONTRADICTED
+
+
 def test_too_few_updates_of_a_weight_that_hardly_moves_leave_it_open(tmp_path):
     run = recorded(tmp_path / "run", EVERY, steps=20, rates=(1e-9, 0.05))
     assert verdicts(run)["stalled"] is Verdict.INCONCLUSIVE
