@@ -198,3 +198,16 @@ def test_with_turns_all_parameters_are_compared_each_by_as_many_turns(tmp_path, 
     weights = grouped_values("net", [recorded], COMPARED[2])
     assert len(weights.values) == len(layers)
     assert weights.epoch == (5 if option == "updates_every" else 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"updates_every": 4}, {"parameters_every": 4}], ids=str)
+def test_it_is_said_where_values_are_those_of_whole_rounds_of_turns(tmp_path, options):
+    model = nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(101)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **options):
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.ones(2, 2)).sum().backward()
+            optimizer.step()
+    method = str(run(open_experiment(tmp_path / "run")).method)
+    assert ("measured of parameters in turns" in method) == bool(options)
