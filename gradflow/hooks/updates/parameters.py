@@ -231,6 +231,7 @@ class ParameterRecorder:
         self._table = self._new_table()
         for kept in self._kept:
             kept.end_step(let_go=not begins_at_once)
+        self._previous.end_step()
         self.backward.begin_step()
         self.gradients_were_missed = False
         self._measured = set()

@@ -3,8 +3,9 @@
 A gradient is kept as a copy, or as the tensor itself, which saves the copy. The tensor itself is
 enough if the user releases it (`zero_grad(set_to_none=True)`, the default) and the optimizer does
 not change it. In the first steps gradients are copied, and both conditions are checked. Later, an
-uncopied gradient must still have its recorded norm when it is used. If its norm has changed, that
-one cosine is missing, and gradients are copied from then on.
+uncopied gradient must still have its recorded norm when it is used, and autograd must have counted
+no change of it since the step had ended. Else that one cosine is missing, and gradients are copied
+from then on.
 """
 
 import weakref
@@ -102,6 +103,11 @@ class PreviousGradients:
             self._keep(given, found.norms)
         return found
 
+    def end_step(self) -> None:
+        """Once the optimizers have stepped: what is kept is not to be changed from now on."""
+        for batch in self._batches:
+            batch.note_versions()
+
     @property
     def watches(self) -> bool:
         """Whether it is to be found out what the step does to the gradients."""
@@ -191,9 +197,9 @@ class PreviousGradients:
         """Compare the gradients at `places` with those kept of the same parameters."""
         is_all = len(places) == len(given.names)
         seen = given.seen if is_all else Seen([given.tensors[at] for at in places.tolist()])
-        moved = before.seen.have_moved()
+        moved = before.have_changed()
         if moved.any():
-            # Somebody has put other memory into a tensor that was kept.
+            # Somebody has put other memory into a tensor that was kept, or written into it.
             self._may_skip_copy = False
             still = np.flatnonzero(~moved)
             kept = list(before.each().items())
