@@ -65,6 +65,20 @@ def rounds_of_turns(run: Run) -> pd.Series:
     return rounds.where(rounds < len(steps) // turns)
 
 
+def rows_of_whole_rounds(run: Run) -> pd.DataFrame:
+    """The table `parameters`; if updates have turns, with the rows of whole rounds alone.
+
+    Each parameter then counts as often as any other. A round belongs to the epoch in which it ends:
+    that is the column `epoch`. Whichever epoch has no end of a round has no rows. The column `time`
+    is the round of a row; without turns, it is the step.
+    """
+    rows = run.parameters
+    if turns_of_updates(run) == 1:
+        return rows.assign(time=rows["step"])
+    rows = rows.assign(time=rounds_of_turns(run)).dropna(subset=["time"])
+    return rows.assign(epoch=rows.groupby("time")["epoch"].transform("max"))
+
+
 def has_moving_objective(run: Run) -> bool:
     """Whether the training was declared as one whose loss need not fall (`Tracer(objective=)`)."""
     return run.description.get("objective") == "moving"

@@ -42,7 +42,7 @@ class RecordingOptions:
         _require_one_of("objective", self.objective, ("fixed", "moving"))
         require_positive_int("parameters_every", self.parameters_every)
         require_positive_int("updates_every", self.updates_every)
-        if self.updates_every > 1:
+        if self.updates_every > 1 or self.parameters_every > 1:
             self._require_a_turn_for_each()
         if not callable(self.terms):
             require_positive_int("terms", self.terms)
@@ -55,16 +55,17 @@ class RecordingOptions:
                 )
 
     def _require_a_turn_for_each(self) -> None:
-        if self.parameters_every != 1:
+        if self.parameters_every > 1 and self.updates_every > 1:
             raise TracingError(
                 f"parameters_every={self.parameters_every} measures updates in turns already: "
                 f"leave out updates_every={self.updates_every}, or parameters_every="
             )
         if self.around_spikes is not None:
+            option = "updates_every" if self.updates_every > 1 else "parameters_every"
             raise TracingError(
                 "with around_spikes= every step is recorded and some are written, so with "
-                f"updates_every={self.updates_every} some parameters may never have a turn in "
-                "those: leave out one of the two"
+                f"{option}={getattr(self, option)} some parameters may have no turn in those: "
+                "leave out one of the two"
             )
 
     @property

@@ -96,8 +96,8 @@ class Tracer:
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
             or infinite value; the error says where. Transfers values at every recorded step.
         parameters_every: n, to measure parameters in turns: each recorded step measures one in n of
-            them, and every n-th recorded step the same ones. The copies take an n-th of the memory,
-            and totals over parameters are missing.
+            them, and n recorded steps each of them once. The copies take an n-th of the memory, and
+            totals over parameters are missing.
         updates_every: n, to measure in turns only what needs a copy of a parameter: its update, and
             the cosine of its gradient with that of the step before. All other numbers, and so the
             totals of gradients and the clipping, are there at every recorded step.

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.reading.layer_gradients import layer_gradients, logarithm
+from analyses.reading.options import rows_of_whole_rounds
 from analyses.registry import NotApplicableError
 from analyses.wording.translatable import message
 from gradflow.runs.reading.run import Run
@@ -16,7 +17,8 @@ def epoch_quantities(run: Run) -> pd.DataFrame:
         gradient at the first layer: norm with respect to its output.
         factor per layer: mean log factor of the gradient norm per layer toward the input.
         gradient of all parameters: L2 norm over all of them.
-        update to weight: median over parameters and steps.
+        update to weight: median over parameters and steps. If updates are measured in turns, over
+            the rounds of turns that end in the epoch, in which each parameter had one.
         share of the skips: mean over blocks of the median over steps, without logarithm.
     """
     columns = {**_of_layers(run), **_of_parameters(run)}
@@ -61,13 +63,16 @@ def _of_layers(run: Run) -> dict[str, pd.Series]:
 def _of_parameters(run: Run) -> dict[str, pd.Series]:
     if not len(run.parameters):
         return {}
-    frame = run.parameters[["epoch", "step", "gradient_norm", "update_to_weight"]]
-    squares = frame.assign(square=frame["gradient_norm"].astype(float) ** 2)
-    total = squares.groupby(["epoch", "step"])["square"].sum(min_count=1) ** 0.5
+    updates = rows_of_whole_rounds(run)
+    # Without `parameters_every`, each step has the gradients of all parameters.
+    in_turns = "parameters_every" in run.description
+    gradients = updates if in_turns else run.parameters.assign(time=run.parameters["step"])
+    squares = gradients.assign(square=gradients["gradient_norm"].astype(float) ** 2)
+    total = squares.groupby(["epoch", "time"])["square"].sum(min_count=1) ** 0.5
     medians = pd.DataFrame(
         {
             message("gradient of all parameters"): total.groupby(level="epoch").median(),
-            message("update to weight"): frame.groupby("epoch")["update_to_weight"].median(),
+            message("update to weight"): updates.groupby("epoch")["update_to_weight"].median(),
         }
     )
     logs = logarithm(medians)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyses.gradients.groups.figures import MAX_GROUPS, draw_clipping, draw_groups
 from analyses.gradients.groups.measure import ROUNDING, NetworkGroups, network_groups
+from analyses.reading.options import turns_of_updates
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Length, Table
@@ -46,9 +47,20 @@ def run(experiment: Experiment) -> AnalysisResult:
             "if nothing changed the gradient; it counts as changed beyond a rounding of "
             f"{ROUNDING:g}. Steps that a gradient scaler skipped are left out. Norms of a group "
             "are roots of the sums of squares over its parameters; the update is relative to the "
-            "norm of its weights. Medians over steps and seeds."
+            f"norm of its weights. Medians over steps and seeds.{_on_turns(experiment)}"
         ),
         sources=("Pascanu et al. 2013, On the difficulty of training recurrent neural networks",),
+    )
+
+
+def _on_turns(experiment: Experiment) -> str:
+    """What is different of updates that are measured in turns, if they are."""
+    if all(turns_of_updates(run) == 1 for run in experiment.runs):
+        return ""
+    return (
+        " Updates are measured in turns: that of a group is of a round of turns, in which each of "
+        "its parameters had one, beside its weights in that round. All other numbers are those of "
+        "single steps."
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.reading.layer_groups import groups_of
+from analyses.reading.options import rows_of_whole_rounds, turns_of_updates
 from analyses.statistics.fences import far_out
 from gradflow.runs.reading.run import Run
 
@@ -73,12 +74,13 @@ def grouped_values(network: str, runs: list[Run], quantity: Compared) -> Grouped
     """The values of `quantity` in the runs of one network; None if none was recorded.
 
     A value is the median over the recorded steps of the last epoch, and over seeds. Values that
-    are not finite are left out.
+    are not finite are left out. If parameters have turns, a value is the median over the rounds of
+    turns that end in the last epoch in which one does: each parameter has as many turns in these.
     """
     frames = [
         frame[frame["epoch"] == frame["epoch"].max()]
         for run in runs
-        if len(frame := run.table(quantity.table))
+        if len(frame := _rows(run, quantity))
     ]
     if not frames:
         return None
@@ -107,6 +109,16 @@ def grouped_values(network: str, runs: list[Run], quantity: Compared) -> Grouped
         values=values[["name", "group", "value", "median", "times", "outlier"]],
         groups=groups.reset_index(),
     )
+
+
+def has_turns(run: Run, quantity: Compared) -> bool:
+    """Whether a recorded step has the quantity of some parameters only."""
+    of_updates = quantity.column == "update_to_weight" and turns_of_updates(run) > 1
+    return of_updates or (quantity.of == "parameter" and "parameters_every" in run.description)
+
+
+def _rows(run: Run, quantity: Compared) -> pd.DataFrame:
+    return rows_of_whole_rounds(run) if has_turns(run, quantity) else run.table(quantity.table)
 
 
 def _in_order(values: pd.DataFrame, run: Run, quantity: Compared) -> pd.DataFrame:

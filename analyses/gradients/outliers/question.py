@@ -12,6 +12,7 @@ from analyses.gradients.outliers.measure import (
     FEWEST_MEMBERS,
     GroupedValues,
     grouped_values,
+    has_turns,
 )
 from analyses.reading.layer_groups import MANY_LAYERS, has_many_layers
 from analyses.reading.runs import by_network
@@ -20,7 +21,7 @@ from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Ve
 from analyses.statistics.fences import FAR, LEAST_FACTOR
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
-from gradflow.runs.reading.run import Experiment
+from gradflow.runs.reading.run import Experiment, Run
 
 HYPOTHESIS = "Some layers[ of {}] differ from those like them."
 MOST_OUTLIERS = 20  # rows of the table
@@ -65,9 +66,21 @@ def run(experiment: Experiment) -> AnalysisResult:
             f"{number(FAR)} interquartile ranges outside the quartiles of its group, and it "
             f"differs from the group's median by a factor of {number(LEAST_FACTOR)} at least; in "
             f"groups of {FEWEST_MEMBERS} members and more. Values that are zero or not finite "
-            "are left to the health check."
+            f"are left to the health check.{_on_turns(networks)}"
         ),
         sources=("Tukey 1977, Exploratory data analysis, section 2D (far out values)",),
+    )
+
+
+def _on_turns(networks: dict[str, list[Run]]) -> str:
+    """What is different of parameters that are measured in turns, if some are."""
+    every = [run for runs in networks.values() for run in runs]
+    if not any(has_turns(run, what) for run in every for what in COMPARED):
+        return ""
+    return (
+        " Of what is measured of parameters in turns, a value is the median over the rounds of "
+        "turns that end in the last epoch in which one does. In a round each parameter has its "
+        "turn once, in different steps."
     )
 
 

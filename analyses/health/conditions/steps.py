@@ -274,10 +274,11 @@ def _carried(run: Run) -> pd.DataFrame:
     table = run.table("gradients_before")
     updates = run.parameters[["step", "parameter", "update_norm"]]
     if turns_of_updates(run) > 1:
-        # Of a parameter whose turn it was not, those of others of its optimizer tell.
+        # Of a parameter whose turn it was not, those of others of its optimizer tell. If none of
+        # them had its turn, it is not known whether the optimizer made a step.
         own = run.parameters.groupby(["step", "optimizer"], dropna=False)["update_norm"]
         largest = own.transform("max")
-        updates = updates.assign(update_norm=updates["update_norm"].fillna(largest).fillna(1.0))
+        updates = updates.assign(update_norm=updates["update_norm"].fillna(largest))
     rows = table.merge(updates, on=["step", "parameter"])
     rows = rows[rows["update_norm"] > 0]
     rows = rows.assign(

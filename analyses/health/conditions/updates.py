@@ -79,17 +79,20 @@ def whole_updates(run: Run) -> pd.Series:
     A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
     are measured in turns, the squares of those whose turn it was stand for as many as there are
     turns, which have about the same size in bytes: an estimate. If everything of a parameter has
-    turns, it is of these parameters alone.
+    turns, the weights whose turn it was not have the norm that was last known, or known first.
     """
     names = weight_updates(run).columns
     rows = run.parameters[run.parameters["parameter"].isin(names)]
-    turns = run.description.get("updates_every", 1)
+    turns = turns_of_updates(run)
     if turns == 1:
         rows = rows[rows["update_norm"].notna()]
     squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
     totals = squares.groupby(rows["step"]).sum(min_count=1)
-    updates = totals["update_norm"] * turns
-    return np.sqrt(updates / totals["weight_norm"].where(totals["weight_norm"] > 0))
+    weights = totals["weight_norm"]
+    if turns > 1 and "parameters_every" in run.description:
+        norms = squares["weight_norm"].groupby([rows["step"], rows["parameter"]]).last()
+        weights = norms.unstack().ffill().bfill().sum(axis=1)
+    return np.sqrt(totals["update_norm"] * turns / weights.where(weights > 0))
 
 
 def _had_a_turn(run: Run) -> pd.Series:
@@ -100,8 +103,14 @@ def _had_a_turn(run: Run) -> pd.Series:
     largest = rows["update_norm"].groupby([rows["epoch"], rows["step"], rows["optimizer"]])
     still = (largest.transform("max") == 0) & (rows["optimizer"] != NO_OPTIMIZER)
     elsewhere = rows["update_norm"].groupby([rows["epoch"], rows["step"]]).transform("max") > 0
-    # If updates have turns, those of an optimizer whose turn it was may never move.
-    owner = rows["optimizer"] if turns_of_updates(run) == 1 else rows["parameter"]
+    owner = rows["optimizer"]
+    if turns_of_updates(run) > 1:
+        # Whether the update of another one was not 0 is unknown where none had its turn.
+        known = rows["optimizer"].where(rows["update_norm"].notna())
+        among = known.groupby([rows["epoch"], rows["step"]]).transform("nunique")
+        elsewhere |= (among == 1) & (rows["optimizer"].nunique() > 1)
+        # Those of an optimizer whose turn it was may never move.
+        owner = rows["parameter"]
     moved_at_all = rows["update_norm"].groupby(owner).transform("max") > 0
     waits = still & elsewhere & moved_at_all
     # Weights may move without a gradient, by weight decay or by hand: these rows are kept.

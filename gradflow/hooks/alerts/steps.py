@@ -8,7 +8,7 @@ import numpy as np
 from gradflow.conditions import bounds
 from gradflow.conditions.overshooting import first_large, leaps, suffers
 from gradflow.hooks.alerts.rule import LEAST_STEPS, Batch, Rule, Seen, short
-from gradflow.hooks.alerts.updates import weights_of, whole_updates
+from gradflow.hooks.alerts.updates import WholeUpdates, weights_of
 from gradflow.hooks.alerts.windows import Array, Window, filled, median
 
 _CLIMBED = 1.1  # times the first losses
@@ -24,7 +24,8 @@ class Overshooting(Rule):
 
     key, name, bound = "overshooting", "steps that are too large", bounds.OVERSHOOTING
 
-    def __init__(self) -> None:
+    def __init__(self, turns: int = 1) -> None:
+        self._updates = WholeUpdates(turns)
         self._ratios, self._losses, self._cosines = Window(), Window(), Window()
         self._large: int | None = None
         self._before = float("nan")
@@ -37,7 +38,7 @@ class Overshooting(Rule):
         if rows is None:
             return []
         weights = weights_of(batch.layers)
-        self._ratios.add_one(batch.steps, whole_updates(rows, batch.steps, weights))
+        self._ratios.add_one(batch.steps, self._updates.ratios(rows, batch.steps, weights))
         self._losses.add_one(batch.steps, batch.step_column("loss"))
         self._cosines.add_one(batch.steps, _cosines(rows, batch))
         ratios, losses = self._ratios.values[:, 0], self._losses.values[:, 0]
@@ -88,6 +89,7 @@ class Overshooting(Rule):
         """Return the numbers of the last steps, and what was before the first large one."""
         return {
             "ratios": self._ratios.state_dict(),
+            "weights": self._updates.state_dict(),
             "losses": self._losses.state_dict(),
             "cosines": self._cosines.state_dict(),
             "large": self._large,
@@ -99,6 +101,7 @@ class Overshooting(Rule):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._ratios.load_state_dict(state["ratios"])
+        self._updates.load_state_dict(state.get("weights", {}))
         self._losses.load_state_dict(state["losses"])
         self._cosines.load_state_dict(state["cosines"])
         self._large = state["large"]

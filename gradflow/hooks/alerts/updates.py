@@ -46,7 +46,7 @@ class Stalled(Rule):
         rows = batch.tables.get("parameters")
         if rows is None:
             return []
-        ratios = _with_a_turn(rows, self._optimizers)
+        ratios = _with_a_turn(rows, self._optimizers, self._turns)
         self._ratios.add(batch.steps, rows, "parameter", ratios)
         if len(self._early.steps) < bounds.MIN_WINDOW * self._turns:
             self._early.add(batch.steps, rows, "parameter", ratios)
@@ -116,14 +116,15 @@ class Clipped(Rule):
 
     key, name, bound = "clipped", "gradients clipped to next to nothing", bounds.CLIPPED
 
-    def __init__(self) -> None:
+    def __init__(self, turns: int = 1) -> None:
         self._factors, self._moves = Window(), Window()
+        self._updates = WholeUpdates(turns)
 
     def look(self, batch: Batch) -> list[Seen]:
         """Whether the factor of clipping lies below the bound in the last steps."""
         self._factors.add_one(batch.steps, batch.step_column("clipping_factor"))
         if (rows := batch.tables.get("parameters")) is not None:
-            moves = whole_updates(rows, batch.steps, weights_of(batch.layers))
+            moves = self._updates.ratios(rows, batch.steps, weights_of(batch.layers))
             self._moves.add_one(batch.steps, moves)
         factors = self._factors.values[:, 0]
         known = np.isfinite(factors)
@@ -139,13 +140,18 @@ class Clipped(Rule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the factors of the last steps, and by how much the weights moved in them."""
-        return {"factors": self._factors.state_dict(), "moves": self._moves.state_dict()}
+        return {
+            "factors": self._factors.state_dict(),
+            "moves": self._moves.state_dict(),
+            "weights": self._updates.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._factors.load_state_dict(state["factors"])
         if "moves" in state:  # earlier versions kept none
             self._moves.load_state_dict(state["moves"])
+        self._updates.load_state_dict(state.get("weights", {}))
 
 
 class Extremes:
@@ -297,22 +303,62 @@ class Disconnected(_LeftOut):
         return f"no gradient has reached {which}, though {run}"
 
 
-def whole_updates(rows: Columns, steps: Sequence[int], weights: Sequence[str]) -> Array:
-    """Norm of the update of all `weights` together over the norm of these, by step.
+class WholeUpdates:
+    """The norm of the update of all weights together over the norm of these, step by step.
 
     A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here. If updates
-    are measured in turns, those of the weights whose turn it was, over these: then it may, where
-    all of them start at 0.
+    are measured in `turns`, the squares of those whose turn it was stand for as many as there are
+    turns, beside all weights: of a weight without a norm in a step, the last one known counts.
     """
-    own = np.isin(np.ma.getdata(rows["parameter"]).astype(str), list(weights))
-    own &= ~np.ma.getmaskarray(np.ma.asanyarray(rows["update_norm"]))
-    at = np.searchsorted(np.asarray(steps), np.ma.getdata(rows["step"])[own])
-    totals = np.zeros((2, len(steps)))
-    for total, name in zip(totals, ("update_norm", "weight_norm"), strict=True):
-        np.add.at(total, at, filled(rows[name])[own] ** 2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratios: Array = np.sqrt(totals[0] / totals[1])
-    return np.where(totals[1] > 0, ratios, np.nan)
+
+    def __init__(self, turns: int = 1) -> None:
+        self._turns = turns
+        self._squares: dict[str, float] = {}
+
+    def ratios(self, rows: Columns, steps: Sequence[int], weights: Sequence[str]) -> Array:
+        """The ratio in each of `steps`; nan where no update of a weight is known."""
+        own = np.isin(np.ma.getdata(rows["parameter"]).astype(str), list(weights))
+        at = np.searchsorted(np.asarray(steps), np.ma.getdata(rows["step"])[own])
+        columns = [np.ma.asanyarray(rows[name])[own] for name in ("update_norm", "weight_norm")]
+        updates, norms = map(filled, columns)
+        measured, known = (~np.ma.getmaskarray(column) for column in columns)
+        counted = measured if self._turns == 1 else known
+        moved = np.bincount(at[measured], updates[measured] ** 2, len(steps)) * self._turns
+        sizes: Array = np.bincount(at[counted], norms[counted] ** 2, len(steps)).astype(float)
+        if self._turns > 1 and measured.all():
+            names = np.ma.getdata(rows["parameter"])[own]
+            sizes = sizes + self._of_others(names, norms, at, weights, len(steps))
+        has_any = np.bincount(at[measured], minlength=len(steps)) > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(has_any & (sizes > 0), np.sqrt(moved / sizes), np.nan)
+
+    def _of_others(
+        self,
+        names: Array,
+        norms: Array,
+        at: NDArray[np.intp],
+        weights: Sequence[str],
+        count: int,
+    ) -> Array:
+        """By step, the sum of the squares of those weights whose norm is not in its rows.
+
+        Everything of a parameter has turns then. The norms are those last known.
+        """
+        self._squares = {name: one for name, one in self._squares.items() if name in weights}
+        found = np.zeros(count)
+        for place in range(count):
+            here = dict(zip(names[at == place].tolist(), norms[at == place].tolist(), strict=True))
+            found[place] = sum(one for name, one in self._squares.items() if name not in here)
+            self._squares |= {name: one**2 for name, one in here.items() if np.isfinite(one)}
+        return found
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the square of the norm last known of each weight, if that is needed."""
+        return dict(self._squares)
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Restore what `state_dict` returned."""
+        self._squares = {str(name): float(square) for name, square in state.items()}
 
 
 def weights_of(layers: Layers) -> list[str]:
@@ -325,11 +371,12 @@ def weights_of(layers: Layers) -> list[str]:
     ]
 
 
-def _with_a_turn(rows: Columns, moved: set[str]) -> Array:
+def _with_a_turn(rows: Columns, moved: set[str], turns: int) -> Array:
     """Update-to-weight ratios; nan where the parameter had no turn in the step.
 
     It had none if it got no gradient, as an expert that was not chosen, or if its optimizer did not
-    step while another one did. `moved` are the optimizers that ever did, and gets new ones.
+    step while another one did, or while none of another one was measured, if updates are measured
+    in `turns`. `moved` are the optimizers that ever did, and gets new ones.
     """
     updates = np.nan_to_num(filled(rows["update_norm"]))
     ratios, weights = filled(rows["update_to_weight"]), filled(rows["weight_norm"])
@@ -341,6 +388,12 @@ def _with_a_turn(rows: Columns, moved: set[str]) -> Array:
     moved |= set(kinds[(largest > 0).any(axis=0)].tolist())
     ever: NDArray[np.bool_] = np.array([kind in moved for kind in kinds])
     still = (largest[by_step, by_optimizer] == 0) & (optimizers != NO_OPTIMIZER)
-    waits = still & (largest[by_step].max(axis=1) > 0) & ever[by_optimizer]
+    elsewhere = largest.max(axis=1) > 0
+    if turns > 1:
+        known = ~np.ma.getmaskarray(np.ma.asanyarray(rows["update_norm"]))
+        measured = np.zeros(largest.shape, dtype=bool)
+        measured[by_step[known], by_optimizer[known]] = True
+        elsewhere |= (measured.sum(axis=1) == 1) & (len(moved) > 1)
+    waits = still & elsewhere[by_step] & ever[by_optimizer]
     without = np.isnan(filled(rows["gradient_norm"])) & (updates == 0)
     return np.where(waits | without | ~(weights > 0), np.nan, ratios)

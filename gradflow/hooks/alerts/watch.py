@@ -39,9 +39,9 @@ class Watch:
             Vanishing(),
             Exploding(),
             Dead(),
-            Overshooting(),
+            Overshooting(turns),
             Stalled(turns),
-            Clipped(),
+            Clipped(turns),
             Spiking(),
             *(() if moving else (NotLearning(),)),
         )

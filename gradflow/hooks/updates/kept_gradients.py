@@ -14,18 +14,24 @@ from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.updates.many import Seen, dense_gradient
 
 _REQUIRES_GRAD = attrgetter("requires_grad")
+_VERSION = attrgetter("_version")
 
 
 class KeptGradient(NamedTuple):
-    """A gradient of the previous step, its norm, whether the tensor is our own copy, and where."""
+    """A gradient of the previous step, its norm, whether the tensor is our own copy, and where.
+
+    `version` is autograd's count of the changes of a tensor that is no copy, once the step has
+    ended; -1 if it is not known.
+    """
 
     tensor: Tensor
     norm: Tensor | float
     is_copy: bool
     address: int
+    version: int = -1
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeptBatch:
     """Gradients that were kept together: those of one optimizer.
 
@@ -34,16 +40,36 @@ class KeptBatch:
         seen: the tensors as they were then.
         norms: theirs.
         are_copies: [n] which of the tensors are our own copies.
+        versions: [n] how often each had been changed when the step had ended; -1 if unknown.
     """
 
     names: Sequence[str]
     seen: Seen
     norms: Numbers
     are_copies: np.ndarray
+    versions: np.ndarray | None = None
+
+    def note_versions(self) -> None:
+        """The step has ended: from now on, whatever changes a tensor that is no copy spoils it.
+
+        An optimizer may count as a change what it only reads, as fused ones do.
+        """
+        if not self.are_copies.all():
+            self.versions = np.where(self.are_copies, -1, _versions_of(self.seen.tensors))
+
+    def have_changed(self) -> np.ndarray:
+        """Which tensors are elsewhere, or have been changed since the step had ended: [n]."""
+        changed = self.seen.have_moved()
+        if self.versions is not None and (self.versions >= 0).any():
+            now = _versions_of(self.seen.tensors)
+            changed |= (self.versions >= 0) & (self.versions != now)
+        return changed
 
     def each(self) -> dict[str, KeptGradient]:
         """The gradients one by one, by name."""
-        columns = self.norms.each(), self.are_copies.tolist(), self.seen.addresses().tolist()
+        versions = [-1] * len(self.names) if self.versions is None else self.versions.tolist()
+        places = self.seen.addresses().tolist()
+        columns = self.norms.each(), self.are_copies.tolist(), places, versions
         kept = zip(self.seen.tensors, *columns, strict=True)
         return dict(zip(self.names, map(KeptGradient._make, kept), strict=True))
 
@@ -60,7 +86,15 @@ def batch_of(kept: Mapping[str, KeptGradient]) -> KeptBatch:
         ),
         norms,
         np.array([one.is_copy for one in kept.values()], dtype=bool),
+        np.array([one.version for one in kept.values()], np.int64),
     )
+
+
+def _versions_of(tensors: Sequence[Tensor]) -> np.ndarray:
+    try:
+        return np.fromiter(map(_VERSION, tensors), np.int64, len(tensors))
+    except RuntimeError:  # an inference tensor has none
+        return np.full(len(tensors), -1)
 
 
 class GivenGradients:

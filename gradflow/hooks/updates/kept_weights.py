@@ -15,16 +15,25 @@ from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped, one_by_one
 from gradflow.hooks.updates.many import Loop, Seen, are_alike, norm_of, norms
-from gradflow.hooks.updates.room import Room
+from gradflow.hooks.updates.room import Room, in_one_piece
+
+# Bytes. Copies that are smaller are not worth a call each. On a CPU, the C library takes what is
+# larger than the second from the system, at every time anew.
+_LARGE = 1 << 16
+_FROM_THE_HEAP = 1 << 25
 
 
 class KeptWeights:
     """Measures weights, and keeps copies of them until the step has ended.
 
-    The buffers are used again: allocating new ones costs three times the copy.
+    To allocate buffers anew costs three times the copy if the system gives their memory page by
+    page. It need not if the training has just freed as much, as at the end of its backward pass.
+    Then large ones are let go of when the step has ended, for the activations of the next step.
+    Those of the first step are in one piece: one by one they would leave gaps beside what is made
+    meanwhile and stays, such as the state of the optimizer.
 
     Args:
-        room: for the copies, if they share it with those of other turns.
+        room: for the copies, if they share it with those of other turns. It is not let go of.
 
     Fields:
         names: of the weights kept in this step.
@@ -39,6 +48,8 @@ class KeptWeights:
         self._listed: Sequence[str] = ()
         self._seen = Seen([])
         self._looks: Looks | None = None
+        self._copies_look: Looks | None = None
+        self._is_first_step = room is None
         self._square_sums = Loop("square_sum")
         self._copying = Loop("copy_and_square_sum")
         self._distances = Loop("square_distance")
@@ -104,9 +115,21 @@ class KeptWeights:
             self._listed, self._version = (), -1
         self.names.intersection_update(names)
 
-    def end_step(self) -> None:
-        """Keep no weights of the step that has ended."""
+    def end_step(self, *, let_go: bool = False) -> None:
+        """Keep no weights of the step that has ended; with `let_go`, no large buffers either."""
+        were_kept = bool(self.names)
         self.names.clear()
+        if let_go and were_kept and self._room is None:
+            large = [
+                name
+                for name, copy in self._copies.items()
+                if self._is_first_step or _is_given_back(copy)
+            ]
+            for name in large:
+                del self._copies[name]
+            if large:
+                self._is_first_step = False
+                self._listed, self._seen = (), Seen([])
 
     def _begin(self) -> None:
         """Before the first copy of a step: let go of buffers in a room that is no longer used."""
@@ -143,10 +166,15 @@ class KeptWeights:
     def _copies_for(self, names: Sequence[str], tensors: Sequence[Tensor]) -> Seen:
         """The copies of weights, new ones for those that had none."""
         if not names or names is not self._listed:
+            if self._is_first_step and not self._copies:
+                new = in_one_piece([_held(tensor) for tensor in tensors])
+                self._copies = dict(zip(names, new, strict=True))
             for name, tensor in zip(names, tensors, strict=True):
                 if name not in self._copies:
                     self._copies[name] = self._buffer(_held(tensor))
-            self._listed, self._seen = names, Seen([self._copies[name] for name in names])
+            copies = [self._copies[name] for name in names]
+            self._listed, self._seen = names, Seen(copies, self._copies_look)
+            self._copies_look = self._seen.looks
         return self._seen
 
     def _copy_for(self, name: str, weight: Tensor) -> Tensor:
@@ -163,6 +191,12 @@ class KeptWeights:
         if is_first:
             self._version = self._room.version
         return buffer
+
+
+def _is_given_back(copy: Tensor) -> bool:
+    """Whether the memory of a copy is worth giving back, and soon to be had again."""
+    size = copy.numel() * copy.element_size()
+    return size >= _LARGE and (size <= _FROM_THE_HEAP or not copy.is_cpu)
 
 
 def _held(tensor: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """Norms of parameters, their gradients and their updates, step by step.
 
-Which parameters there are is looked up again in every recorded step: models grow, and shrink.
-Two things are kept between steps, each as large as the model: a copy of the weights, once a step
-was recorded, and the previous gradients, if the next step is recorded too and needs
-them for the cosine. If parameters are measured in turns, or their updates are, both are those of
-the turn alone.
+Which parameters there are is looked up again in every recorded step, and in one before it whose
+gradients are kept: models grow, and shrink, and layers are replaced. A parameter is what the model
+has under a name: another one under that name goes on where the one before ended.
+
+Two things are kept, each as large as the model: the previous gradients from step to step, if the
+next step is recorded too and needs them for the cosine, and a copy of the weights from before the
+update, while it is made; without an optimizer, from the step's beginning on. If parameters are
+measured in turns, or their updates are, both are those of the turn alone.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -104,7 +107,7 @@ class ParameterRecorder:
         return self._kept[self._copied.turn]
 
     def look_up(self) -> None:
-        """Look up which parameters the model has now; only in recorded steps."""
+        """Look up which parameters the model has now, in steps whose gradients are needed."""
         if self._known.look_up():
             names = self._known.all.keys()
             for kept in self._kept:
@@ -168,6 +171,9 @@ class ParameterRecorder:
 
         `keep_gradients` keeps them for their cosine with those of the next step.
         """
+        if keep_gradients and not record and not self._measured:
+            # Else the update has begun with it. The gradient of a replaced layer is an older one.
+            self.look_up()
         trained = self._known.trained()
         chosen: Mapping[str, Parameter] = trained.by_name
         if names is not None or self._measured:
@@ -217,11 +223,15 @@ class ParameterRecorder:
             turns.advance()
         return table
 
-    def end_step(self) -> None:
-        """Forget what belongs to the step that has ended."""
+    def end_step(self, *, begins_at_once: bool = True) -> None:
+        """Forget what belongs to the step that has ended.
+
+        `begins_at_once` says whether the weights are kept again before the next forward pass.
+        """
         self._table = self._new_table()
         for kept in self._kept:
-            kept.end_step()
+            kept.end_step(let_go=not begins_at_once)
+        self._previous.end_step()
         self.backward.begin_step()
         self.gradients_were_missed = False
         self._measured = set()

@@ -3,8 +3,9 @@
 A gradient is kept as a copy, or as the tensor itself, which saves the copy. The tensor itself is
 enough if the user releases it (`zero_grad(set_to_none=True)`, the default) and the optimizer does
 not change it. In the first steps gradients are copied, and both conditions are checked. Later, an
-uncopied gradient must still have its recorded norm when it is used. If its norm has changed, that
-one cosine is missing, and gradients are copied from then on.
+uncopied gradient must still have its recorded norm when it is used, and autograd must have counted
+no change of it since the step had ended. Else that one cosine is missing, and gradients are copied
+from then on.
 """
 
 import weakref
@@ -36,7 +37,7 @@ from gradflow.hooks.updates.many import (
     are_alike,
     norms,
 )
-from gradflow.hooks.updates.room import Room
+from gradflow.hooks.updates.room import Room, in_one_piece
 
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
@@ -101,6 +102,11 @@ class PreviousGradients:
         if keep:
             self._keep(given, found.norms)
         return found
+
+    def end_step(self) -> None:
+        """Once the optimizers have stepped: what is kept is not to be changed from now on."""
+        for batch in self._batches:
+            batch.note_versions()
 
     @property
     def watches(self) -> bool:
@@ -191,9 +197,9 @@ class PreviousGradients:
         """Compare the gradients at `places` with those kept of the same parameters."""
         is_all = len(places) == len(given.names)
         seen = given.seen if is_all else Seen([given.tensors[at] for at in places.tolist()])
-        moved = before.seen.have_moved()
+        moved = before.have_changed()
         if moved.any():
-            # Somebody has put other memory into a tensor that was kept.
+            # Somebody has put other memory into a tensor that was kept, or written into it.
             self._may_skip_copy = False
             still = np.flatnonzero(~moved)
             kept = list(before.each().items())
@@ -312,10 +318,13 @@ class PreviousGradients:
                 self._change_rooms(self._rooms)
             room, used = self._rooms[self._room], self._used
             return [room.like(tensor, used) for tensor in tensors]
-        for name, tensor in zip(names, tensors, strict=True):
-            buffer = self._buffers.get(name)
-            if buffer is None or not are_alike(tensor, buffer):
-                self._buffers[name] = torch.empty_like(tensor)
+        new = {
+            name: tensor
+            for name, tensor in zip(names, tensors, strict=True)
+            if name not in self._buffers or not are_alike(tensor, self._buffers[name])
+        }
+        # One by one they would leave gaps beside the optimizer's state, if they are let go of.
+        self._buffers.update(zip(new, in_one_piece(list(new.values())), strict=True))
         return [self._buffers[name] for name in names]
 
     def _change_rooms(self, rooms: tuple[Room, Room]) -> None:

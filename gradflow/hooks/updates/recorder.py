@@ -181,7 +181,7 @@ class UpdateRecorder:
             record.updates_in_turns = self.parameters.updates_in_turns
             known = self.parameters.names
             record.updated_by = self._optimizers.updated_by(known) if self._optimizers else {}
-        self.parameters.end_step()
+        self.parameters.end_step(begins_at_once=self._optimizers is None)
         grouped.prepare_waiting()
         self._passes.clear()
 

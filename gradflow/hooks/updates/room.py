@@ -3,7 +3,7 @@
 To allocate it anew whenever others have their turn costs more than the copies themselves.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -75,3 +75,12 @@ def most_bytes(turns: Iterable[Iterable[Tensor]], device: torch.device) -> int:
     """The bytes of a device that the copies of the largest turn take."""
     sums = (sum(bytes_of(one) for one in turn if one.device == device) for turn in turns)
     return max(sums, default=0)
+
+
+def in_one_piece(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return room for a copy of each tensor, all of a device in one piece of memory.
+
+    It is given back once none of them is used any more.
+    """
+    room, used = Room(lambda device: most_bytes([tensors], device)), dict[torch.device, int]()
+    return [room.like(tensor, used) for tensor in tensors]

@@ -3,9 +3,15 @@
 There are two kinds of turns. With `parameters_every`, everything of a parameter waits for its turn.
 With `updates_every` this holds only for what needs a copy of the parameter from before: how far an
 update moves it, and the cosine of its gradient with that of the step before.
+
+In a round, as many recorded steps as there are turns, each parameter has its turn once. Their order
+is another one in the next round. Else, with an optimizer that steps at every second step, half of
+the parameters would have all of their turns where nothing moves.
 """
 
 from collections.abc import Mapping
+from functools import cache
+from math import gcd
 from typing import Any, NamedTuple
 
 from torch.nn import Parameter
@@ -15,7 +21,7 @@ from gradflow.hooks.updates.known import Trained
 
 
 class Every(NamedTuple):
-    """After how many recorded steps a parameter is measured again, and its update; one is 1."""
+    """In how many recorded steps a parameter is measured once, and its update; one is 1."""
 
     parameters: int = 1
     updates: int = 1
@@ -28,7 +34,7 @@ class Turns:
     """Divides parameters into `every` parts of about the same size; each has its turn.
 
     Fields:
-        every: after how many recorded steps a parameter has its turn again.
+        every: how many recorded steps a round has, in each of which a parameter has one turn.
         number: how many recorded steps have ended.
     """
 
@@ -56,7 +62,7 @@ class Turns:
     @property
     def turn(self) -> int:
         """Which part has its turn in the step under way, if that is recorded."""
-        return self.number % self.every
+        return turn_at(self.number, self.every)
 
     def is_now(self, name: str) -> bool:
         """Whether it is a parameter's turn in the step under way, if that is recorded."""
@@ -74,7 +80,7 @@ class Turns:
         self, parameters: Mapping[str, Parameter], *, record: bool
     ) -> tuple[dict[str, Parameter], dict[str, Parameter]]:
         """Those whose turn it is in this step, if it is recorded, and in the next recorded one."""
-        following = (self.number + record) % self.every
+        following = turn_at(self.number + record, self.every)
         return (
             {name: one for name, one in parameters.items() if record and self.is_now(name)},
             {name: one for name, one in parameters.items() if self._part[name] == following},
@@ -121,6 +127,32 @@ class Turns:
             rest = {n: one for n, one in trained.by_name.items() if n not in own}
             self._chosen[turn] = Trained(own), Trained(rest)
         return self._chosen[turn]
+
+
+def turn_at(number: int, every: int) -> int:
+    """Which of `every` parts has its turn in the recorded step `number`, counted from 0.
+
+    The parts go round in order, and each round begins some further on than the one before, so that
+    in `every` rounds a part has each place in the round once. What is added after so many rounds is
+    drawn from their number. Without it, the turns of a part could all lie in steps that a rhythm of
+    the training leaves out, such as every sixteenth step with eight turns.
+    """
+    rounds, place = divmod(number, every)
+    return (place + rounds * _stride(every) + _drawn(rounds // every)) % every
+
+
+@cache
+def _stride(every: int) -> int:
+    """A number without common factor with `every`, close to the golden section of it."""
+    coprime = (one for one in range(1, every + 1) if gcd(one, every) == 1)
+    return min(coprime, key=lambda one: abs(one - 0.382 * every))
+
+
+def _drawn(seed: int) -> int:
+    """A number of 32 bits that depends on `seed` without a pattern; 0 for 0 (Wellons 2018)."""
+    seed = (seed ^ seed >> 16) * 0x7FEB352D & 0xFFFFFFFF
+    seed = (seed ^ seed >> 15) * 0x846CA68B & 0xFFFFFFFF
+    return seed ^ seed >> 16
 
 
 _NONE = Trained({})

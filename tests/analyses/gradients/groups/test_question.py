@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import gradflow
 from analyses.gradients.groups.measure import MAX_POINTS, network_groups
 from analyses.gradients.groups.question import ANALYSIS
 from analyses.registry import NotApplicableError
 from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import open_experiment
 
 
 def step_rows(factors, left=2.0, skipped=()):
@@ -143,3 +147,17 @@ def test_long_runs_are_drawn_by_medians_of_neighbouring_steps(planted):
     assert MAX_POINTS / 2 < len(curve) <= MAX_POINTS
     assert curve["gradient_norm"].tolist() == [1.0] * len(curve)
     assert curve["step"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_it_is_said_where_the_updates_of_a_group_are_those_of_a_round_of_turns(tmp_path, every):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    options = {"optimizer": optimizer, "groups": {"all": "*"}, "updates_every": every}
+    with gradflow.Tracer(model, tmp_path / "run", **options):
+        for _ in range(8):
+            optimizer.zero_grad()
+            model(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+    method = str(ANALYSIS.run(open_experiment(tmp_path / "run")).method)
+    assert ("Updates are measured in turns" in method) == (every > 1)

@@ -1,7 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
+import gradflow
 from analyses.gradients.outliers.figures import MOST_GROUPS, shown_groups
 from analyses.gradients.outliers.measure import COMPARED, grouped_values
 from analyses.gradients.outliers.question import MOST_OUTLIERS, farthest, run
@@ -166,3 +169,45 @@ def test_outliers_of_one_quantity_do_not_hide_those_of_another():
     assert list(farthest(outliers, 3)["name"]) == ["0", "6", "8"]
     assert list(farthest(outliers, 6)["name"]) == ["0", "1", "2", "6", "8", "9"]
     assert len(farthest(outliers, 99)) == len(outliers)
+
+
+@pytest.mark.parametrize("option", ["updates_every", "parameters_every"])
+def test_with_turns_all_parameters_are_compared_each_by_as_many_turns(tmp_path, option):
+    """In the last epoch half of them have a turn, in other steps."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(12)]
+    optimizer = torch.optim.SGD((one.weight for one in layers), lr=0.01)
+    model = nn.Sequential(*layers)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **{option: 8}) as tracer:
+        for step in range(20):
+            optimizer.zero_grad()
+            model(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+            if step % 4 == 3:
+                tracer.end_epoch()
+    recorded = gradflow.open_run(tmp_path / "run")
+    found = grouped_values("net", [recorded], COMPARED[-1])
+    assert found.epoch == 4  # of steps 12 to 15, where the second round ends
+    ratios = recorded.parameters[recorded.parameters.step.between(8, 15)].dropna(
+        subset=["update_to_weight"]
+    )
+    expected = ratios.set_index("parameter").update_to_weight
+    assert len(expected) == len(layers)
+    values = found.values.set_index("name").value
+    assert values.to_dict() == pytest.approx(expected.to_dict())
+    weights = grouped_values("net", [recorded], COMPARED[2])
+    assert len(weights.values) == len(layers)
+    assert weights.epoch == (5 if option == "updates_every" else 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"updates_every": 4}, {"parameters_every": 4}], ids=str)
+def test_it_is_said_where_values_are_those_of_whole_rounds_of_turns(tmp_path, options):
+    model = nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(101)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **options):
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(torch.ones(2, 2)).sum().backward()
+            optimizer.step()
+    method = str(run(open_experiment(tmp_path / "run")).method)
+    assert ("measured of parameters in turns" in method) == bool(options)

@@ -93,6 +93,53 @@ def test_gradients_that_are_carried_over_show_if_one_parameter_has_its_turn_in_a
     assert verdicts(run)["accumulating"] is Verdict.SUPPORTED
 
 
+@pytest.mark.parametrize("every", [1, EVERY, 6])
+@pytest.mark.parametrize("period", [2, 4])
+def test_steps_in_which_an_optimizer_may_have_waited_count_as_unknown(tmp_path, every, period):
+    """Its gradients are zeroed before each of its steps, and are left over in those between."""
+    model = network()
+    often = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.05)
+    rare = torch.optim.SGD(model[0].parameters(), lr=0.05)
+    options = {"optimizer": [often, rare], "updates_every": every}
+    with gradflow.Tracer(model, tmp_path / "run", **options):
+        for step in range(72):
+            is_due = step % period == period - 1
+            for one in [often, rare] if is_due else [often]:
+                one.zero_grad()
+            inputs = torch.randn(32, 6, generator=torch.Generator().manual_seed(step)).double()
+            model(inputs).square().sum().backward()
+            for one in [often, rare] if is_due else [often]:
+                one.step()
+    run = gradflow.open_run(tmp_path / "run")
+    found = {one.condition: one for one in read_health(run)}["accumulating"]
+    assert (found.verdict, found.value) == (Verdict.CONTRADICTED, 0.0)
+
+
+@pytest.mark.parametrize("every", [1, EVERY, 8])
+@pytest.mark.parametrize("period", [2, 4])
+def test_steps_in_which_an_optimizer_waits_make_no_weight_one_that_hardly_moves(
+    tmp_path, every, period
+):
+    """In some of them all updates that have a turn are those of the optimizer that waits."""
+    model, heard = network(), []
+    often = torch.optim.SGD([*model[2].parameters(), *model[4].parameters()], lr=0.05)
+    rare = torch.optim.Adam(model[0].parameters(), lr=1e-3)
+    options = {"optimizer": [often, rare], "updates_every": every, "alerts": heard.append}
+    with gradflow.Tracer(model, tmp_path / "run", **options):
+        for step in range(96):
+            model.zero_grad()
+            inputs = torch.randn(32, 6, generator=torch.Generator().manual_seed(step)).double()
+            F.cross_entropy(model(inputs), (inputs[:, 0] > 0).long()).backward()
+            often.step()
+            if step % period == 0:
+                rare.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert weight_updates(run)["0.weight"].dropna().min() > 0
+    assert "stalled" not in {one.condition for one in heard}
+    found = {one.condition: one for one in read_health(run)}["stalled"]
+    assert found.verdict is Verdict.CONTRADICTED
+
+
 def test_too_few_updates_of_a_weight_that_hardly_moves_leave_it_open(tmp_path):
     run = recorded(tmp_path / "run", EVERY, steps=20, rates=(1e-9, 0.05))
     assert verdicts(run)["stalled"] is Verdict.INCONCLUSIVE
@@ -173,15 +220,16 @@ class Adapted(nn.Module):
         return x + torch.tanh(self.base(x) + self.up(self.down(x)))
 
 
+@pytest.mark.parametrize("option", ["updates_every", "parameters_every"])
 @pytest.mark.parametrize("every", [1, 2, EVERY])
-def test_adapters_that_start_at_0_make_no_large_steps_whatever_shares_their_turn(every, tmp_path):
+def test_adapters_that_start_at_0_make_no_large_steps_whatever_shares_their_turn(
+    every, option, tmp_path
+):
     torch.manual_seed(0)
     model = nn.Sequential(*(Adapted() for _ in range(4)))
     trained = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
-    with gradflow.Tracer(
-        model, tmp_path / "run", optimizer=optimizer, updates_every=every
-    ) as tracer:
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **{option: every}) as tracer:
         for _ in range(20):
             optimizer.zero_grad()
             loss = (model(torch.randn(16, 16)) - torch.randn(16, 16)).square().mean()

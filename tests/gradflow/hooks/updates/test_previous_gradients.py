@@ -74,6 +74,30 @@ def test_a_gradient_changed_between_steps_leaves_one_cosine_missing_and_none_wro
     assert recorded == pytest.approx(expected, rel=1e-10, nan_ok=True)
 
 
+@pytest.mark.parametrize("change", [torch.Tensor.neg_, lambda g: g.copy_(g.flip(0).clone())])
+def test_a_change_that_leaves_the_norm_leaves_one_cosine_missing_too(tmp_path, change):
+    model = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def spoil(step):
+        if step == 3:
+            change(model[0].weight.grad)
+
+    expected, recorded = train(
+        model, optimizer, tmp_path / "run", steps=7, set_to_none=True, between=spoil
+    )
+    expected[4] = math.nan
+    assert recorded == pytest.approx(expected, rel=1e-10, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_an_optimizer_that_counts_reading_as_a_change_spoils_no_cosine(tmp_path, kind):
+    model = make()
+    optimizer = kind(model.parameters(), lr=0.01, fused=True)
+    expected, recorded = train(model, optimizer, tmp_path / "run", steps=6, set_to_none=True)
+    assert recorded == pytest.approx(expected, rel=1e-10, nan_ok=True)
+
+
 def measure(kept, parameter):
     kept.begin_step({"w": parameter})
     found = kept.measure({"w": parameter}, compare=True, keep=True)

@@ -59,7 +59,7 @@ def test_each_parameter_has_its_turn_once_in_so_many_steps(runs):
     (_, turns), _ = runs
     table = turns.parameters
     for _, steps in table.groupby("parameter").step:
-        assert list(steps) == list(range(steps.min(), STEPS, EVERY))
+        assert [step // EVERY for step in steps] == list(range(STEPS // EVERY))
     assert set(table.parameter) == {name for name, _ in network().named_parameters()}
 
 
@@ -142,6 +142,11 @@ def test_copies_are_kept_of_those_alone_whose_turn_it_is(tmp_path):
             optimizer.step()
             recorder = tracer._cycle.updates.parameters
             assert held_by(recorder) == 2 * 2 * 400 * 4
+
+
+def test_they_are_refused_where_only_some_of_the_recorded_steps_are_written(tmp_path):
+    with pytest.raises(TracingError, match=r"around_spikes=.*parameters_every=4 some"):
+        gradflow.Tracer(network(), tmp_path / "run", parameters_every=4, around_spikes=3)
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "8"])

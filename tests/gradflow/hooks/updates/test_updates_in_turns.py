@@ -81,7 +81,7 @@ def rows(folder):
 
 
 def require_true(table, true, *, first=0):
-    """What was recorded is right, all norms are there, and each update once in `EVERY` steps."""
+    """What was recorded is right, all norms are there, and each update once in a round."""
     assert set(table.index) == set(true.rows)
     for key, known in true.rows.items():
         for quantity in ("weight_norm", "gradient_norm"):
@@ -94,9 +94,16 @@ def require_true(table, true, *, first=0):
     cosines = measured[measured.index.get_level_values("step") > first]
     assert cosines.gradient_cosine.notna().all()
     assert table[table.update_norm.isna()][IN_TURNS].isna().all(axis=None)
+    require_one_turn_a_round(measured, first=first)
+
+
+def require_one_turn_a_round(measured, *, first=0, last=STEPS):
+    """Each parameter is measured once in `EVERY` steps in a row, from the first whole round on."""
+    begin = -(-first // EVERY)
     for _, one in measured.reset_index().groupby("parameter"):
-        assert (np.diff(one.step) == EVERY).all()
-        assert one.step.min() < first + EVERY
+        rounds = [step // EVERY for step in one.step if step // EVERY >= begin]
+        assert len(set(rounds)) == len(rounds)
+        assert set(rounds) >= set(range(begin, last // EVERY))
 
 
 @pytest.fixture(scope="module")
@@ -276,10 +283,7 @@ def test_parameters_that_are_added_get_turns_also_after_a_resumption(tmp_path):
             found = table.loc[key, quantity]
             assert np.isnan(found) or found == pytest.approx(known[quantity], rel=1e-9)
     for part, first in ((table[~new], 0), (table[new], 4)):
-        measured = part[part.update_norm.notna()].reset_index()
-        for _, one in measured.groupby("parameter"):
-            assert (np.diff(one.step) == EVERY).all()
-            assert one.step.min() < first + EVERY
+        require_one_turn_a_round(part[part.update_norm.notna()], first=first, last=16)
     # That of the step before is kept in the state of the tracer.
     later = table[table.update_norm.notna() & (table.index.get_level_values("step") > 4)]
     assert later.gradient_cosine.notna().all()
@@ -361,6 +365,54 @@ def test_the_largest_parameter_has_a_turn_of_its_own():
     found = sorted(sum(one.nbytes for one in part) for part in parts)
     assert found[-1] == 40_000
     assert found[2] - found[0] < 600
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 5, 6, 7, 8, 16])
+def test_each_part_has_turns_in_steps_of_every_rhythm(every):
+    """So no optimizer that steps more rarely than the tracer records leaves one without updates."""
+    for period in (2, 3, 4, 5, 7, 8, 16):
+        found = {(turns.turn_at(n, every), n % period) for n in range(100 * every)}
+        assert len(found) == every * period
+    for begin in range(0, 100 * every, every):
+        assert {turns.turn_at(n, every) for n in range(begin, begin + every)} == set(range(every))
+
+
+@pytest.mark.parametrize("period", [2, 4, 8])
+def test_with_eight_turns_so_many_rounds_suffice_for_a_rhythm(period):
+    found = {(turns.turn_at(n, 8), n % period) for n in range(period * 8)}
+    assert len(found) == 8 * period
+
+
+@pytest.mark.parametrize("period", [2, 4])
+@pytest.mark.parametrize("accumulates", [False, True], ids=["two optimizers", "accumulation"])
+def test_all_parameters_have_turns_in_which_they_move_though_steps_are_rare(
+    tmp_path, period, accumulates
+):
+    """One optimizer steps at every `period`-th step that is recorded, the other at each."""
+    model = network()
+    first, others = model[0].parameters(), [*model[2].parameters(), *model[4].parameters()]
+    rare, often = torch.optim.SGD(first, lr=0.05), torch.optim.SGD(others, lr=0.05)
+    given = {} if accumulates else {"optimizer": [often, rare]}
+    true, steps = ByHand(model), 4 * 4
+    with gradflow.Tracer(model, tmp_path / "run", updates_every=4, **given) as tracer:
+        for step in range(steps):
+            often.zero_grad()
+            if step % period == 0:
+                rare.zero_grad()
+            model(batch(step)).square().sum().backward()
+            gradients = gradients_of(model)
+            is_due = step % period == period - 1
+            if is_due or not accumulates:
+                often.step()
+            if is_due:
+                rare.step()
+            if accumulates:
+                tracer.step()
+            true.end(step, gradients)
+    table = rows(tmp_path / "run")
+    for key, value in table.update_norm.dropna().items():
+        assert value == pytest.approx(true.rows[key]["update_norm"], rel=1e-9)
+    assert (table.groupby("parameter").update_norm.max() > 0).all()
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "8", None])
