@@ -21,13 +21,13 @@ from torch.nn import Parameter
 from gradflow.errors import TracingError
 from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers, ParameterTable
-from gradflow.hooks.updates.backward_gradients import BackwardGradients, norms_of
-from gradflow.hooks.updates.kept_gradients import GradientMeasures
-from gradflow.hooks.updates.kept_weights import KeptWeights
 from gradflow.hooks.updates.known import KnownParameters, Trained
-from gradflow.hooks.updates.many import Loop, norm_of
-from gradflow.hooks.updates.previous_gradients import PreviousGradients
-from gradflow.hooks.updates.room import Room, most_bytes
+from gradflow.hooks.updates.measures.backward_gradients import BackwardGradients, norms_of
+from gradflow.hooks.updates.measures.kept_gradients import GradientMeasures
+from gradflow.hooks.updates.measures.kept_weights import KeptWeights
+from gradflow.hooks.updates.measures.many import Loop, norm_of
+from gradflow.hooks.updates.measures.previous_gradients import PreviousGradients
+from gradflow.hooks.updates.measures.room import Room, most_bytes
 from gradflow.hooks.updates.turns import ALWAYS, Every, Turns
 
 # What an optimizer's step is measured anew from.

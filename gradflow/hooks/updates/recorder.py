@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from gradflow.errors import TracingError
 from gradflow.hooks.recording.records import StepRecord
-from gradflow.hooks.updates import grouped, many
+from gradflow.hooks.updates.measures import grouped, many
 from gradflow.hooks.updates.optimizers import Optimizers
 from gradflow.hooks.updates.parameters import ParameterRecorder
 from gradflow.hooks.updates.scaling import ScalerObserver, grad_scale_and_found_inf

@@ -11,8 +11,8 @@ from torch import nn
 import gradflow
 from gradflow.errors import TracingError
 from gradflow.hooks.updates.known import KnownParameters
+from gradflow.hooks.updates.measures.previous_gradients import PreviousGradients
 from gradflow.hooks.updates.optimizers import hooked_optimizers
-from gradflow.hooks.updates.previous_gradients import PreviousGradients
 from gradflow.hooks.wrappers import named_parameters
 
 

@@ -29,7 +29,7 @@ ELSEWHERE = [
     ("hooks/reduction/cpu.py", ""),
     ("hooks/reduction/groups.py", ""),
     ("deferred/reductions.py", "_are_same"),  # only of tensors on the CPU
-    ("hooks/updates/many.py", ""),
+    ("hooks/updates/measures/many.py", ""),
     ("updates/previous_gradients.py", "check_after_step"),  # only if norms are numbers
 ]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.updates.many import Loop, Seen
+from gradflow.hooks.updates.measures.many import Loop, Seen
 
 ALONE = {
     "square_sum": cpu.square_sum,

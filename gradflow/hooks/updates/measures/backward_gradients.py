@@ -19,7 +19,7 @@ from gradflow.hooks.after_pass import call_after_pass
 from gradflow.hooks.processes.tensors import is_sharded
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.updates.known import Trained
-from gradflow.hooks.updates.many import Loop, Seen, dense_gradient, norm_of, norms
+from gradflow.hooks.updates.measures.many import Loop, Seen, dense_gradient, norm_of, norms
 
 _current_task = torch._C._current_graph_task_id
 _GRADIENT = attrgetter("grad")

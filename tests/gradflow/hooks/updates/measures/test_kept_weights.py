@@ -8,9 +8,9 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.updates import grouped, kept_weights
-from gradflow.hooks.updates.kept_weights import KeptWeights
-from gradflow.hooks.updates.room import in_one_piece
+from gradflow.hooks.updates.measures import grouped, kept_weights
+from gradflow.hooks.updates.measures.kept_weights import KeptWeights
+from gradflow.hooks.updates.measures.room import in_one_piece
 
 STEPS = 5
 

@@ -13,9 +13,9 @@ from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates import grouped, one_by_one
-from gradflow.hooks.updates.many import Loop, Seen, are_alike, norm_of, norms
-from gradflow.hooks.updates.room import Room, in_one_piece
+from gradflow.hooks.updates.measures import grouped, one_by_one
+from gradflow.hooks.updates.measures.many import Loop, Seen, are_alike, norm_of, norms
+from gradflow.hooks.updates.measures.room import Room, in_one_piece
 
 # Bytes. Copies that are smaller are not worth a call each. On a CPU, the C library takes what is
 # larger than the second from the system, at every time anew.

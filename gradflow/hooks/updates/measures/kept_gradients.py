@@ -11,7 +11,7 @@ from torch import Tensor
 from gradflow.hooks.processes.tensors import is_partial, sums_of_partial
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction.deferred.same_looks import Looks
-from gradflow.hooks.updates.many import Seen, dense_gradient
+from gradflow.hooks.updates.measures.many import Seen, dense_gradient
 
 _REQUIRES_GRAD = attrgetter("requires_grad")
 _VERSION = attrgetter("_version")

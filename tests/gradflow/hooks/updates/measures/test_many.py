@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gradflow
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates.measures import grouped
 from gradflow.hooks.updates.parameters import ParameterRecorder
 
 QUANTITIES = (

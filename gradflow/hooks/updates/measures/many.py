@@ -20,7 +20,7 @@ from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu, means
 from gradflow.hooks.reduction.deferred.same_looks import PLAIN, Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates.measures import grouped
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates.measures import grouped
 
 
 @pytest.fixture(params=["alone", "in groups"])

@@ -11,7 +11,7 @@ from torch.autograd import Variable
 import gradflow
 from gradflow.errors import TracingError
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.updates import backward_gradients
+from gradflow.hooks.updates.measures import backward_gradients
 
 
 def network():

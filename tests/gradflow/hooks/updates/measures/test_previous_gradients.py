@@ -9,7 +9,7 @@ from scipy.spatial.distance import cosine
 from torch import nn
 
 import gradflow
-from gradflow.hooks.updates.previous_gradients import PreviousGradients
+from gradflow.hooks.updates.measures.previous_gradients import PreviousGradients
 
 
 class GradientChanger(torch.optim.Optimizer):

@@ -22,22 +22,22 @@ from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates import grouped, one_by_one
-from gradflow.hooks.updates.kept_gradients import (
+from gradflow.hooks.updates.measures import grouped, one_by_one
+from gradflow.hooks.updates.measures.kept_gradients import (
     GivenGradients,
     GradientMeasures,
     KeptBatch,
     KeptGradient,
     batch_of,
 )
-from gradflow.hooks.updates.many import (
+from gradflow.hooks.updates.measures.many import (
     Loop,
     Seen,
     address_of,
     are_alike,
     norms,
 )
-from gradflow.hooks.updates.room import Room, in_one_piece
+from gradflow.hooks.updates.measures.room import Room, in_one_piece
 
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9

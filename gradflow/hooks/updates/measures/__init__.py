@@ -1,0 +1,1 @@
+"""Norms, products and copies of parameters and their gradients, in few calls for many."""
