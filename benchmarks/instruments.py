@@ -68,7 +68,6 @@ VARIANTS = {
     "and two groups": Variant({"groups": {"attention": "*.attn", "mlp": "*.mlp"}}),
     "and two terms, 1 step in 20": Variant({}, terms=True),
     "1 step in 10": Variant({"schedule": 10}),
-    "a budget of 2 %": Variant({"schedule": gradflow.Budget(0.02)}),
 }
 
 

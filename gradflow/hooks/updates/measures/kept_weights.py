@@ -50,6 +50,7 @@ class KeptWeights:
         self._looks: Looks | None = None
         self._copies_look: Looks | None = None
         self._is_first_step = room is None
+        self._are_new = False  # whether some copies were made since large ones were let go of
         self._square_sums = Loop("square_sum")
         self._copying = Loop("copy_and_square_sum")
         self._distances = Loop("square_distance")
@@ -119,7 +120,7 @@ class KeptWeights:
         """Keep no weights of the step that has ended; with `let_go`, no large buffers either."""
         were_kept = bool(self.names)
         self.names.clear()
-        if let_go and were_kept and self._room is None:
+        if let_go and were_kept and self._are_new and self._room is None:
             large = [
                 name
                 for name, copy in self._copies.items()
@@ -127,8 +128,8 @@ class KeptWeights:
             ]
             for name in large:
                 del self._copies[name]
+            self._are_new = self._is_first_step = False
             if large:
-                self._is_first_step = False
                 self._listed, self._seen = (), Seen([])
 
     def _begin(self) -> None:
@@ -167,6 +168,7 @@ class KeptWeights:
         """The copies of weights, new ones for those that had none."""
         if not names or names is not self._listed:
             if self._is_first_step and not self._copies:
+                self._are_new = True
                 new = in_one_piece([_held(tensor) for tensor in tensors])
                 self._copies = dict(zip(names, new, strict=True))
             for name, tensor in zip(names, tensors, strict=True):
@@ -184,6 +186,7 @@ class KeptWeights:
         return self._copies[name]
 
     def _buffer(self, weight: Tensor) -> Tensor:
+        self._are_new = True
         if self._room is None:
             return torch.empty_like(weight)
         is_first = not self._copies
