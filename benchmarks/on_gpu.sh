@@ -44,19 +44,20 @@ run() {
 : >"$out/log.txt"
 device=cuda size=300 epochs=10 seeds=(2025 2026 2027 2028 2029) networks=(plain34 resnet34)
 targets=(benchmarks/gpu_targets.py --out "$out" --seconds 190)
-tests=(tests/gradflow/hooks/test_on_cuda.py tests/gradflow/hooks/reduction/cuda)
+hooks=tests/gradflow/hooks
+tests=("$hooks/test_on_cuda.py" "$hooks/reduction/cuda" "$hooks/test_cuda_graphs.py"
+    "$hooks/observation/test_captured_steps.py" "$hooks/updates/test_scaling.py"
+    tests/gradflow/data/on_device)
 probes=(gradient_coherence shattering path_lengths lesions skip_scaling noise_scale loss_slice
     sharpness)
 images=980
-tests+=(tests/gradflow/hooks/test_cuda_graphs.py
-    tests/gradflow/hooks/observation/test_captured_steps.py)
 if $dry; then
     device=cpu size=32 epochs=1 seeds=(2025) networks=(resnet20) probes=(none) images=40
     targets+=(--dry-run --device cpu)
-    tests=(tests/gradflow/hooks/test_on_cuda.py)
+    tests=("$hooks/test_on_cuda.py")
 fi
 
-run tests 110 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" -k "not interpreter"
+run tests 120 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" -k "not interpreter"
 run targets 220 "$python" "${targets[@]}"
 
 data=${IMAGES:-data/makanan-300}
