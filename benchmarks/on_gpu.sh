@@ -20,6 +20,8 @@ limit=${SECONDS_IN_ALL:-465}
 parts=${PARTS:-tests targets epoch experiment}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 mkdir -p "$out"
+# Of an earlier call, a table would be taken for one of this call.
+rm -f "$out"/{targets.md,targets.json,epoch.md,profile.md,summary.md,experiment.tar.gz}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 SECONDS=0

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradflow.runs.reading.run import Run
@@ -60,7 +61,9 @@ def rounds_of_turns(run: Run) -> pd.Series:
     Missing for the rows of a last round that is not complete.
     """
     turns = turns_of_updates(run)
-    places, steps = pd.factorize(run.parameters["step"], sort=True)
+    # A turn of which no parameter is trained has no rows, and is a turn all the same.
+    steps = np.union1d(run.steps["step"], run.parameters["step"])
+    places = np.searchsorted(steps, run.parameters["step"])
     rounds = pd.Series(places // turns, index=run.parameters.index)
     return rounds.where(rounds < len(steps) // turns)
 

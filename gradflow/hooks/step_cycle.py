@@ -190,7 +190,7 @@ class StepCycle:
     def begin_pass(self) -> None:
         """A forward pass begins of which the parts of the model are called one by one."""
         if not is_capturing():
-            self.updates.end_step()
+            self.updates.pass_begins()
         if self._in_graph is None:
             self._observer.begin_pass()
 
@@ -393,7 +393,7 @@ class StepCycle:
             histograms = wanted and self._steps.histograms(self.step)
             record = StepRecord(self.epoch, self.step, histograms, share, wanted=wanted)
         if self._in_graph is not None:
-            if record is not None:
+            if not is_capturing():
                 self._in_graph.begin_step()
             self._observer.step_record = record
         else:
@@ -447,9 +447,11 @@ class StepCycle:
     def _update_is_captured(self) -> bool:
         """An optimizer's step is captured; return whether `tracer.step()` follows its replays."""
         if self._in_graph is None:
-            if self._observer.step_record is not None and self._leaves_out():
+            in_time = not self._options.runs_compiled
+            if (self._observer.step_record is not None or not in_time) and self._leaves_out():
                 self._observer.leave_step()
-            return False
+            if in_time:
+                return False
         self._captured_in = self.step
         if self._options.scaler is not None:
             self._report("captured scaler", captured_scaler_message())
@@ -477,6 +479,7 @@ class StepCycle:
             self._report("gradients", gradients_gone_message(record.step))
         if self._observer.backward_passes.were_all_left_out:
             self._report("no pass", no_pass_recorded_message())
-        if not self._layers:
+        # Why a captured graph has none has been said.
+        if not self._layers and "CUDA graph" not in self._report.said:
             reasons = self._observer.unobserved.sentence()
             self._report("no layer", no_layer_observed_message(record.step, reasons))

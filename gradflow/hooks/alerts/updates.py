@@ -325,7 +325,7 @@ class WholeUpdates:
         counted = measured if self._turns == 1 else known
         moved = np.bincount(at[measured], updates[measured] ** 2, len(steps)) * self._turns
         sizes: Array = np.bincount(at[counted], norms[counted] ** 2, len(steps)).astype(float)
-        if self._turns > 1 and measured.all():
+        if self._turns > 1:
             names = np.ma.getdata(rows["parameter"])[own]
             sizes = sizes + self._of_others(names, norms, at, weights, len(steps))
         has_any = np.bincount(at[measured], minlength=len(steps)) > 0

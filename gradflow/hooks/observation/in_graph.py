@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.observation.graph_sums import Buffers, Numbers, SumsTogether, units_on, write
@@ -198,6 +199,7 @@ class _InGraphHook(LeftOutOfCopies):
             and self._model.training
             and torch.is_grad_enabled()
             and isinstance(output, Tensor)
+            and not _is_transformed(output)
             and self._fits(output)
         ):
             return None
@@ -218,6 +220,11 @@ class _InGraphHook(LeftOutOfCopies):
                 or (output.dim() > axis and output.shape[axis] == self._of_output.sums.shape[1])
             )
         )
+
+
+def _is_transformed(output: Tensor) -> bool:
+    """Whether a torch.func transform runs, under which `_Observed` cannot."""
+    return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(output)
 
 
 class _Observed(torch.autograd.Function):
@@ -244,5 +251,7 @@ class _Observed(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Return the gradient."""
         sums, counts = ctx.of_gradient
-        write(gradients[0], ctx.axis, Buffers(sums, counts), ctx.units)
+        # With `create_graph=True` the backward pass is differentiated in its turn.
+        with torch.no_grad():
+            write(gradients[0].detach(), ctx.axis, Buffers(sums, counts), ctx.units)
         return gradients[0], None, None, None, None, None, None

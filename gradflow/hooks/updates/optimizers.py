@@ -46,6 +46,7 @@ class Optimizers:
         on_capture: called when the step of an optimizer is captured; returns whether its replays,
             of which no hook tells, are followed by other means. If so, the captured step is no
             step of the training.
+        is_paused: returns whether passes that run now are not part of the step.
 
     Fields:
         ends_late: whether the step that ends now is over already since the next forward pass, which
@@ -63,7 +64,9 @@ class Optimizers:
         on_end: Callable[[], None],
         is_capturing: Callable[[], bool] = lambda: False,
         on_capture: Callable[[], bool] = lambda: False,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_paused = is_paused
         self._model, wrappers = unwrapped(model)
         self._called = (*wrappers, self._model)
         self._on_begin = on_begin
@@ -246,16 +249,27 @@ class Optimizers:
             own |= {name for key, name in self._names.items() if key not in owned}
         return own
 
-    def _forward_begins(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or self._is_capturing():
-            return  # a model compiled in place; the hook of a wrapper runs in Python
+    def pass_begins(self) -> bool:
+        """A forward pass begins: end the step if some optimizers have stepped in it, or do not.
+
+        Return whether it was ended.
+        """
         # An optimizer that calls a closure runs the model within its step, which may have failed.
         if self._stepping is not None and not _depth(self._chains[self._stepping]):
             self._stepping = None
         if self._stepping is not None or not self._stepped:
-            return
-        listed = set(module._forward_pre_hooks)
+            return False
         self.end_step()
+        return True
+
+    def _forward_begins(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling() or self._is_capturing():
+            return  # a model compiled in place; the hook of a wrapper runs in Python
+        if self._is_paused() or not torch.is_grad_enabled():
+            return  # no pass of a step
+        listed = set(module._forward_pre_hooks)
+        if not self.pass_begins():
+            return
         # torch listed the hooks of this call before: those of the step that begins are not there.
         for key, hook in list(module._forward_pre_hooks.items()):
             if key not in listed and key not in module._forward_pre_hooks_with_kwargs:

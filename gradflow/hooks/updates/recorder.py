@@ -123,6 +123,11 @@ class UpdateRecorder:
         self._optimizers = found
         found.attach()
 
+    def pass_begins(self) -> None:
+        """A forward pass begins: end the step under way if some of the optimizers have stepped."""
+        if self._optimizers is not None:
+            self._optimizers.pass_begins()
+
     def end_step(self) -> None:
         """End the step under way if some of the optimizers have stepped in it."""
         if self._optimizers is not None:
@@ -198,6 +203,7 @@ class UpdateRecorder:
             self._on_end,
             self._is_capturing,
             self._is_captured,
+            self._is_paused,
         )
 
     def _is_capturing(self) -> bool:

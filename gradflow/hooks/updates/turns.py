@@ -15,9 +15,8 @@ from math import gcd
 from typing import Any, NamedTuple
 
 from torch.nn import Parameter
-from torch.nn.parameter import is_lazy
 
-from gradflow.hooks.updates.known import Trained
+from gradflow.hooks.updates.known import Trained, is_trained
 
 
 class Every(NamedTuple):
@@ -31,7 +30,10 @@ ALWAYS = Every()
 
 
 class Turns:
-    """Divides parameters into `every` parts of about the same size; each has its turn.
+    """Divides trained parameters into `every` parts of about the same size; each has its turn.
+
+    One that is trained later is given to a part once it is. Frozen ones have none: beside adapters,
+    they would take most turns.
 
     Fields:
         every: how many recorded steps a round has, in each of which a parameter has one turn.
@@ -49,13 +51,17 @@ class Turns:
         self.look_up(parameters)
 
     def look_up(self, parameters: Mapping[str, Parameter]) -> None:
-        """Give each new parameter, the largest first, to the part that is smallest by then."""
+        """Take note of the model's parameters now."""
         self._of, self._chosen = None, {}
         if self.every == 1:
             return
         for name in self._part.keys() - parameters.keys():
             self._sizes[self._part.pop(name)] -= self._bytes.pop(name)
-        new = {name: _size(one) for name, one in parameters.items() if name not in self._part}
+        self._include({name: one for name, one in parameters.items() if is_trained(one)})
+
+    def _include(self, trained: Mapping[str, Parameter]) -> None:
+        """Give each new parameter, the largest first, to the part that is smallest by then."""
+        new = {name: _size(one) for name, one in trained.items() if name not in self._part}
         for name in sorted(new, key=lambda name: -new[name]):
             self._give(name, new[name], min(range(self.every), key=self._sizes.__getitem__))
 
@@ -66,7 +72,7 @@ class Turns:
 
     def is_now(self, name: str) -> bool:
         """Whether it is a parameter's turn in the step under way, if that is recorded."""
-        return self.every == 1 or self._part[name] == self.turn
+        return self.every == 1 or self._part.get(name) == self.turn
 
     def now(self, trained: Trained) -> Trained:
         """Those of the trained parameters whose turn it is."""
@@ -79,7 +85,11 @@ class Turns:
     def now_and_next(
         self, parameters: Mapping[str, Parameter], *, record: bool
     ) -> tuple[dict[str, Parameter], dict[str, Parameter]]:
-        """Those whose turn it is in this step, if it is recorded, and in the next recorded one."""
+        """Those whose turn it is in this step, if it is recorded, and in the next recorded one.
+
+        All are trained.
+        """
+        self._include(parameters)
         following = turn_at(self.number + record, self.every)
         return (
             {name: one for name, one in parameters.items() if record and self.is_now(name)},
@@ -88,6 +98,8 @@ class Turns:
 
     def each(self, trained: Trained) -> list[list[Parameter]]:
         """The trained parameters of each turn."""
+        if self.every > 1:
+            self._include(trained.by_name)
         found: list[list[Parameter]] = [[] for _ in range(self.every)]
         for name, one in trained.by_name.items():
             found[self._part[name] if self.every > 1 else 0].append(one)
@@ -120,6 +132,7 @@ class Turns:
 
     def _now_and_others(self, trained: Trained) -> tuple[Trained, Trained]:
         if self._of is not trained:
+            self._include(trained.by_name)
             self._of, self._chosen = trained, {}
         turn = self.turn
         if turn not in self._chosen:
@@ -160,4 +173,4 @@ _NONE = Trained({})
 
 def _size(parameter: Parameter) -> int:
     """Bytes of a parameter, of all processes that have a part of it."""
-    return 0 if is_lazy(parameter) else parameter.numel() * parameter.element_size()
+    return parameter.numel() * parameter.element_size()

@@ -44,3 +44,18 @@ def test_without_turns_all_rows_are_there_step_by_step(tmp_path):
     rows = rows_of_whole_rounds(run)
     assert rows.drop(columns="time").equals(run.parameters)
     assert rows.time.equals(rows.step.rename("time"))
+
+
+@pytest.mark.parametrize("frozen", [0, 2, 4])
+def test_a_turn_of_which_no_parameter_is_trained_is_a_turn(tmp_path, frozen):
+    model = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(5)))
+    for layer in model[:frozen]:
+        layer.requires_grad_(False)
+    every = 7 if not frozen else EVERY
+    train(tmp_path / "run", range(3 * every), model=model, parameters_every=every)
+    run = gradflow.open_run(tmp_path / "run")
+    rows = run.parameters.assign(round=rounds_of_turns(run))
+    assert np.array_equal(rows["round"], rows.step // every)
+    counts = rows.groupby(["round", "parameter"]).update_norm.count()
+    assert len(counts) == 3 * (5 - frozen)
+    assert (counts == 1).all()

@@ -68,9 +68,10 @@ def products(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
 
     A sum is twice that of the positive summands, less that of all magnitudes: both are norms.
     """
+    # In float32, products of small gradients would underflow, and those of large ones overflow.
     wide, found = sum_dtype(first[0]), []
     for one, other in zip(_pieces(first), _pieces(second), strict=True):
-        product = torch._foreach_mul(_single(one), _single(other))
+        product = torch._foreach_mul(_wider(one, wide), _wider(other, wide))
         magnitudes = torch._foreach_norm(product, 1, dtype=wide)
         torch._foreach_clamp_min_(product, 0.0)
         positive = torch._foreach_norm(product, 1, dtype=wide)
@@ -137,7 +138,7 @@ def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     piece: list[Tensor] = []
     size = 0
     for tensor in tensors:
-        more = tensor.numel() * max(4, tensor.element_size())
+        more = tensor.numel() * 8  # bytes of float64
         if piece and size + more > _AT_ONCE:
             yield piece
             piece, size = [], 0
@@ -150,11 +151,17 @@ def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 def _single(tensors: list[Tensor]) -> list[Tensor]:
     """Return the tensors, those of half precision in float32.
 
-    Their products may underflow, and their differences would be rounded.
+    In half precision, their differences would be rounded.
     """
-    if tensors[0].dtype not in _HALF_PRECISION:
+    half = tensors[0].dtype in _HALF_PRECISION
+    return _wider(tensors, torch.float32) if half else tensors
+
+
+def _wider(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return the tensors in `dtype`."""
+    if tensors[0].dtype == dtype:
         return tensors
-    wide = [torch.empty_like(tensor, dtype=torch.float32) for tensor in tensors]
+    wide = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
     torch._foreach_copy_(wide, tensors)
     return wide
 

@@ -120,3 +120,15 @@ def test_a_window_by_name_keeps_the_last_numbers_of_each_name():
     again = Window(2, by_name=True)
     again.load_state_dict(window.state_dict())
     assert again.of(["a"]).tolist() == [[2.0], [4.0]]
+
+
+def test_a_step_without_an_update_leaves_the_other_weights_beside_those_of_its_turn():
+    rows = {
+        "step": np.array([0, 1, 2, 3]),
+        "parameter": np.array(["a", "b", "a", "b"]),
+        "weight_norm": np.array([3.0, 4.0, 3.0, 4.0]),
+        "update_norm": np.ma.array([0.3, 0.4, 0.3, 0.0], mask=[False, False, False, True]),
+    }
+    found = WholeUpdates(2).ratios(rows, [0, 1, 2, 3], ["a", "b"])
+    expected = [np.sqrt(2) * 0.1, np.sqrt(2) * 0.4 / 5, np.sqrt(2) * 0.3 / 5, np.nan]
+    assert found == pytest.approx(expected, nan_ok=True)

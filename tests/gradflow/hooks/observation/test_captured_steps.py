@@ -473,6 +473,44 @@ def test_a_capture_that_is_not_replayed_is_no_step(tmp_path):
         assert tracer.steps == 1
 
 
+def test_eager_steps_that_are_not_recorded_are_no_replays(tmp_path):
+    model, x = small()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    options = {"schedule": 5, "compiled": "in-graph", "strict": True}
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **options) as tracer:
+        for _ in range(2):
+            passes_of(model, x)()
+            optimizer.step()
+        graph = whole_step(tracer, model, x, optimizer)
+        tracer.end_epoch()
+        for _ in range(9):
+            graph.replay()
+            tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert set(run.activations.step) == set(run.parameters.step) == {0, 5, 10}
+
+
+def test_a_whole_step_that_is_captured_too_early_is_said_so_and_its_replays_are_steps(tmp_path):
+    model, x = small()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    options = {"schedule": lambda step: step >= 3, "compiled": "in-graph"}
+    tracer = gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **options)
+    match = "step 1 is captured.*train one step that is recorded before the capture"
+    weights = []
+    with pytest.warns(UserWarning, match=match), tracer:  # noqa: PT031
+        graph = whole_step(tracer, model, x, optimizer)
+        for _ in range(5):
+            weights.append(next(model.parameters()).detach().clone())
+            graph.replay()
+            tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert set(run.parameters.step) == {3, 4, 5}
+    assert run.activations.empty
+    name = next(name for name, _ in model.named_parameters())
+    found = run.parameters.set_index(["parameter", "step"]).update_norm[name]
+    assert found[4] == pytest.approx(float((weights[4] - weights[3]).norm()), rel=1e-6)
+
+
 def test_a_scaler_inside_of_the_graph_is_said_so(tmp_path):
     model, x = small()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

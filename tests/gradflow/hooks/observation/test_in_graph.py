@@ -367,3 +367,40 @@ def test_paused_passes_are_not_recorded_nor_counted(tmp_path):
     assert [*found.norm] == pytest.approx(expected[1:])
     assert set(found.batch_size) == {2}
     assert set(run.gradients.step) == {0}
+
+
+@pytest.mark.parametrize("options", [{"create_graph": True}, {"retain_graph": True}])
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
+def test_a_backward_pass_that_is_differentiated_itself_trains_and_has_its_rows(tmp_path, options):
+    runs = []
+    for compiled in ("uncompiled", "in-graph"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        folder = tmp_path / compiled
+        with gradflow.Tracer(model, folder, optimizer=optimizer, compiled=compiled):
+            for step in range(4):
+                optimizer.zero_grad()
+                generator = torch.Generator().manual_seed(step)
+                model(torch.randn(5, 3, generator=generator)).square().sum().backward(**options)
+                optimizer.step()
+        runs.append(gradflow.open_run(folder))
+    eager, in_graph = runs
+    assert set(in_graph.gradients.step) == set(range(4))
+    for name in ("activations", "gradients"):
+        assert_same(getattr(in_graph, name), getattr(eager, name), 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own
+def test_under_a_transform_of_torch_func_a_pass_runs_and_has_no_rows(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.ones(5, 3)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, compiled="in-graph"):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+            value, slope = torch.func.jvp(model, (x,), (x,))
+            assert value.shape == slope.shape == (5, 1)
+    assert set(gradflow.open_run(tmp_path / "run").gradients.step) == set(range(3))

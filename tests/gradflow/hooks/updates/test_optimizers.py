@@ -500,3 +500,45 @@ def test_a_model_with_several_optimizers_can_be_copied_while_it_is_traced(tmp_pa
         twin(batches(1)[0]).sum().backward()
         pickle.loads(pickle.dumps(model))(batches(1)[0])
         assert tracer.steps == 0
+
+
+@pytest.mark.parametrize("between", ["paused", "without gradients"])
+def test_a_pass_that_is_no_part_of_the_step_does_not_end_it(tmp_path, between):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    both = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in model]
+    x = torch.ones(5, 3)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=both) as tracer:
+        for _ in range(4):
+            model.zero_grad()
+            model(x).square().sum().backward()
+            both[0].step()
+            with tracer.paused() if between == "paused" else torch.no_grad():
+                model(x)
+            both[1].step()
+        assert tracer.steps == 4
+    updates = gradflow.open_run(tmp_path / "run").parameters.update_norm
+    assert len(updates) == 16
+    assert (updates > 0).all()
+
+
+def test_a_closure_may_say_that_a_pass_begins(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.LBFGS(model[1].parameters(), max_iter=2)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=[first, second]) as tracer:
+        for _ in range(4):
+            x = torch.randn(8, 4)
+
+            def closure(x=x):
+                model.zero_grad()
+                tracer.begin_pass()
+                loss = model[1](model[0](x)).square().mean()
+                loss.backward()
+                return loss
+
+            closure()
+            first.step()
+            second.step(closure)
+        assert tracer.steps == 4
+    assert (gradflow.open_run(tmp_path / "run").parameters.update_norm > 0).all()

@@ -153,3 +153,25 @@ def test_they_are_refused_where_only_some_of_the_recorded_steps_are_written(tmp_
 def test_what_is_no_number_of_steps_is_refused(tmp_path, every):
     with pytest.raises(TracingError, match="parameters_every must be"):
         gradflow.Tracer(network(), tmp_path / "run", parameters_every=every)
+
+
+def test_frozen_parameters_have_no_turn_until_they_are_trained():
+    parameters = {
+        "base": nn.Parameter(torch.ones(1000), requires_grad=False),
+        **{f"adapter {k}": nn.Parameter(torch.ones(10)) for k in range(4)},
+        "last": nn.Parameter(torch.ones(500), requires_grad=False),
+    }
+
+    def sizes():
+        now = {name: one for name, one in parameters.items() if one.requires_grad}
+        return [sum(one.numel() for one in part) for part in turns.each(Trained(now))]
+
+    turns = Turns(2, parameters)
+    assert sizes() == [20, 20]
+    parameters["base"].requires_grad_(True)
+    assert sorted(sizes()) == [20, 1020]
+    parameters["last"].requires_grad_(True)
+    assert sorted(sizes()) == [520, 1020]
+    again = Turns(2, parameters)
+    again.load_state_dict(turns.state_dict(), parameters)
+    assert again.state_dict() == turns.state_dict()

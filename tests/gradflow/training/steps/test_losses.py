@@ -30,7 +30,7 @@ ELSEWHERE = [
     ("hooks/reduction/groups.py", ""),
     ("deferred/reductions.py", "_are_same"),  # only of tensors on the CPU
     ("hooks/updates/measures/many.py", ""),
-    ("updates/previous_gradients.py", "check_after_step"),  # only if norms are numbers
+    ("measures/previous_gradients.py", "check_after_step"),  # only if norms are numbers
 ]
 
 

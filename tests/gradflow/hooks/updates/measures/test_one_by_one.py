@@ -68,3 +68,14 @@ def test_cosines_of_complex_weights_are_those_of_their_parts(tmp_path):
     found = gradflow.open_run(tmp_path / "run").parameters
     cosines = [float((a * b).sum() / (a.norm() * b.norm())) for a, b in pairwise(gradients)]
     assert list(found.gradient_cosine)[1:] == pytest.approx(cosines, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e-30, 1e-23, 1.0, 1e20])
+def test_products_in_groups_neither_underflow_nor_overflow(dtype, scale):
+    generator = torch.Generator().manual_seed(0)
+    pairs = [torch.randn(2, n, generator=generator).mul(scale).to(dtype) for n in (7, 300, 1)]
+    first, second = ([one[place] for one in pairs] for place in (0, 1))
+    expected = [float((a.double() * b.double()).sum()) for a, b in pairs]
+    found = grouped.products(first, second)
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
