@@ -447,10 +447,13 @@ class StepCycle:
     def _update_is_captured(self) -> bool:
         """An optimizer's step is captured; return whether `tracer.step()` follows its replays."""
         if self._in_graph is None:
-            in_time = not self._options.runs_compiled
-            if (self._observer.step_record is not None or not in_time) and self._leaves_out():
+            in_graph, is_recorded = (
+                self._options.runs_compiled,
+                self._observer.step_record is not None,
+            )
+            if (in_graph or is_recorded) and self._leaves_out():
                 self._observer.leave_step()
-            if in_time:
+            if not in_graph:
                 return False
         self._captured_in = self.step
         if self._options.scaler is not None:

@@ -342,7 +342,7 @@ class WholeUpdates:
     ) -> Array:
         """By step, the sum of the squares of those weights whose norm is not in its rows.
 
-        Everything of a parameter has turns then. The norms are those last known.
+        There are some if everything of a parameter has turns. The norms are those last known.
         """
         self._squares = {name: one for name, one in self._squares.items() if name in weights}
         found = np.zeros(count)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradflow.hooks.reduction import cpu, definition
+from gradflow.hooks.reduction import definition
 from gradflow.hooks.reduction.fused import moments, safe_norm
 from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
@@ -17,17 +17,7 @@ SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=5).map(tuple)
 SPECIAL = (0.0, -0.0, 1.0, -3.0, 1e-40, 1e-45, 6e-8, 65504.0, 1e30, -3e38, math.inf, math.nan)
 WHOLE = tuple(one.name for one in TENSOR_STATISTICS if not one.by_channel)
 BY_CHANNEL = tuple(one.name for one in TENSOR_STATISTICS if one.by_channel)
-
-
-@pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
-def backend(request):
-    """Run every test with the compiled loops, and with torch alone."""
-    if request.param == "compiled" and cpu.loops_module() is None:
-        pytest.skip("numba is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "torch":
-            patch.setattr(cpu, "loops_module", lambda: None)
-        yield request.param
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def assert_plain(x: torch.Tensor, axis: int | None, rel: float = 1e-9) -> None:

@@ -3,24 +3,10 @@
 import pytest
 import torch
 
-from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import moments
 from gradflow.hooks.reduction.statistics.from_moments import to_statistics
-from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
-WHOLE = tuple(one.name for one in TENSOR_STATISTICS if not one.by_channel)
-BY_CHANNEL = tuple(one.name for one in TENSOR_STATISTICS if one.by_channel)
-
-
-@pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
-def backend(request):
-    """Run every test with the compiled loops, and with torch alone."""
-    if request.param == "compiled" and cpu.loops_module() is None:
-        pytest.skip("numba is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "torch":
-            patch.setattr(cpu, "loops_module", lambda: None)
-        yield request.param
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def test_statistics_of_many_tensors_are_those_of_each_alone():

@@ -11,21 +11,14 @@ from scipy import stats
 from torch import nn
 
 import gradflow
-from gradflow.hooks.reduction import by_torch, cpu
+from gradflow.hooks.reduction import by_torch
 from gradflow.hooks.reduction.fused import moments
 from gradflow.hooks.reduction.statistics.from_moments import to_statistics
 
 RUNS = Path(__file__).parents[4] / "fixtures" / "runs"
 
 
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
-def backend(request, monkeypatch):
-    """Run every test with the compiled loops, and with torch alone."""
-    if request.param == "compiled" and cpu.loops_module() is None:
-        pytest.skip("numba is not installed")
-    if request.param == "torch":
-        monkeypatch.setattr(cpu, "loops_module", lambda: None)
-    return request.param
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def kurtosis(x: torch.Tensor, axis: int | None = 1) -> float:
